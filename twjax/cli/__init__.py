@@ -1,0 +1,75 @@
+"""The `twjax` command: one thin subcommand a file, imported only when it is called.
+
+A subcommand module has `HELP` (one line), `add_arguments(parser)` and `run(args) -> int`, and
+imports nothing but the standard library until `run`: `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from twjax import __version__
+
+COMMANDS = {
+    "quickstart": "twjax.cli.quickstart",
+    "corpus": "twjax.cli.corpus",
+    "vocab": "twjax.cli.vocab",
+    "tasks": "twjax.cli.tasks",
+    "plan": "twjax.cli.plan",
+    "train": "twjax.cli.train",
+    "eval": "twjax.cli.evaluate",
+    "generate": "twjax.cli.generate",
+    "report": "twjax.cli.report",
+    "doctor": "twjax.cli.doctor",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; returns 0 only if all of it was done."""
+    parser = argparse.ArgumentParser(
+        prog="twjax",
+        description="Turns an open language model into one that speaks Taiwan's Traditional "
+        "Chinese: corpus, vocabulary, cached rows, training, evaluation, report.",
+    )
+    parser.add_argument("--version", action="version", version=f"twjax {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    modules = {}
+    for name, path in COMMANDS.items():
+        modules[name] = module = importlib.import_module(path)
+        subparser = subparsers.add_parser(name, help=module.HELP, description=module.__doc__)
+        subparser.formatter_class = argparse.RawDescriptionHelpFormatter
+        module.add_arguments(subparser)
+        subparser.add_argument(
+            "--debug", action="store_true", help="show the full traceback of an error"
+        )
+    args = parser.parse_args(arguments)
+    try:
+        return modules[args.command].run(args)
+    except KeyboardInterrupt:
+        print(f"twjax {args.command}: interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) has left; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if args.debug:
+            traceback.print_exc()
+        else:
+            print(f"twjax {args.command}: error: {_one_line(error)}", file=sys.stderr)
+        return 1
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    if isinstance(error, (ValueError, FileNotFoundError, RuntimeError)) and text:
+        return text
+    # Anything else is unexpected here: its type helps whoever reads the report.
+    return f"{type(error).__name__}: {text or 'no message'} (--debug shows where)"

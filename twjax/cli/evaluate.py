@@ -1,0 +1,65 @@
+"""Scores a run's checkpoint on held-out rows: bits-per-byte, loss and perplexity by domain.
+
+twjax eval build/quickstart/replay
+twjax eval RUN --step 200 --task tw_laws --rows 64 --json scores.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+
+HELP = "score a run's checkpoint on held-out rows by domain"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dir", metavar="RUN", type=pathlib.Path, help="a run directory")
+    parser.add_argument("--step", type=int, help="checkpoint to use (default: the newest)")
+    parser.add_argument(
+        "--task", action="append", help="task to score; may be repeated (default: the run's)"
+    )
+    parser.add_argument("--rows", type=int, help="rows a task (default: the run's setting)")
+    parser.add_argument("--json", type=pathlib.Path, help="also write the scores to this file")
+
+
+def run(args: argparse.Namespace) -> int:
+    import dataclasses
+
+    from twjax.parallel import distributed
+
+    distributed.initialize()
+    import jax
+
+    from twjax.evaluation.watch import make_scores
+    from twjax.models.decoder import Network
+    from twjax.parallel.mesh import make_mesh
+    from twjax.storage import write_json
+    from twjax.training.source import Source
+
+    source = Source.open(args.run_dir, args.step)
+    changes = {}
+    if args.task:
+        changes["tasks"] = tuple(args.task)
+    if args.rows:
+        changes["rows"] = args.rows
+    config = dataclasses.replace(
+        source.run, evaluation=dataclasses.replace(source.run.evaluation, **changes)
+    )
+    network = Network.create(config.model)
+    mesh = make_mesh(config.mesh)
+    with jax.set_mesh(mesh):
+        scores = make_scores(config, network, mesh, config_name=str(args.run_dir / "config.gin"))
+        records = scores(source.params(network, mesh), source.step)
+    width = max(len(record["task"]) for record in records)
+    print(f"{args.run_dir} at step {source.step}")
+    print(f"{'task':{width}}  bits/byte  nats/token  perplexity  accuracy     bytes")
+    for r in records:
+        print(
+            f"{r['task']:{width}}  {r['bits_per_byte']:9.4f}  {r['loss']:10.4f}  "
+            f"{r['perplexity']:10.2f}  {r['accuracy']:8.2%}  {r['bytes']:8,}"
+        )
+    mean = sum(r["bits_per_byte"] for r in records) / len(records)
+    print(f"{'mean':{width}}  {mean:9.4f}")
+    if args.json:
+        write_json(args.json, {"run": str(args.run_dir), "step": source.step, "scores": records})
+    return 0

@@ -1,0 +1,76 @@
+"""Compiles the run's training step for a TPU slice, on this machine, without a TPU.
+
+Prints what one device's memory holds and whether that fits, the arithmetic of a step, and what
+devices send each other. Exit code: 0 if it fits, 2 if it doesn't, 1 for an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+
+from twjax.cli.options import add_config
+
+HELP = "compile a run for a TPU slice ahead of time: does it fit, what does it compute and send"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser, "the run's gin file")
+    parser.add_argument(
+        "--topology",
+        required=True,
+        metavar="NAME",
+        help="Cloud's name of the slice: v4-8, v5e-16, v5p-128 (64 chips), v6e-64, tpu7x-128 (64 "
+        "chips), 2xv5e-256 (two slices)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write all figures to FILE")
+
+
+def run(args: argparse.Namespace) -> int:
+    from twjax.planning.topology import parse_topology, require_compiler, set_environment
+
+    set_environment()
+    topology = parse_topology(args.topology)
+    require_compiler()
+
+    from twjax import config
+    from twjax.planning.compile import check, plan
+    from twjax.planning.table import as_dict, render
+    from twjax.progress import say
+    from twjax.storage import write_json
+
+    loaded = config.load(config.Run, [args.config], args.set).value
+    check(loaded, topology)
+    say(
+        f"compiling for {topology.num_chips} x {topology.chip.name}, usually 1 to 4 minutes, "
+        "more on a busy machine"
+    )
+    with _heartbeat():
+        result = plan(loaded, topology)
+    print(render(result, loaded, args.config))
+    if args.json:
+        write_json(args.json, as_dict(result))
+    return 0 if result.memory.fits else 2
+
+
+@contextlib.contextmanager
+def _heartbeat(seconds: float = 30.0) -> Iterator[None]:
+    """Says that the compiler still works: it reports no progress of its own."""
+    from twjax.progress import say
+
+    done, begin = threading.Event(), time.monotonic()
+
+    def beat() -> None:
+        while not done.wait(seconds):
+            say(f"still compiling, {time.monotonic() - begin:.0f} s")
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,61 @@
+"""A run's identity: which settings may change when it resumes, and which may not."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+# Settings under these paths decide which rows are read, which shapes the state has, or what is
+# minimised: a resumed run with another value is another run.
+FIXED = (
+    "init",
+    "seed",
+    "model",
+    "data.mixture",
+    "data.seq_len",
+    "data.batch_size",
+    "data.vocabulary",
+    "optimizer",
+    "step.z_loss",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """One setting that differs; `fixed` ones need `--allow-change`."""
+
+    path: str
+    old: Any
+    new: Any
+    fixed: bool
+
+    def __str__(self) -> str:
+        mark = "  (fixed)" if self.fixed else ""
+        return f"- {self.path} = {self.old!r}\n+ {self.path} = {self.new!r}{mark}"
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns {dotted path: value} for every leaf of a tree of dataclasses."""
+    leaves: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        path = f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(value):
+            leaves.update(flatten(value, f"{path}."))
+        else:
+            leaves[path] = value
+    return leaves
+
+
+def compare(old: Any, new: Any) -> list[Change]:
+    """Returns the settings in which two trees of the same class differ, in order of path."""
+    before, after = flatten(old), flatten(new)
+    return [
+        Change(path, before.get(path), after.get(path), _is_fixed(path))
+        for path in sorted(before.keys() | after.keys())
+        if before.get(path) != after.get(path)
+    ]
+
+
+def _is_fixed(path: str) -> bool:
+    return any(path == fixed or path.startswith(f"{fixed}.") for fixed in FIXED)

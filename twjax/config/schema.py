@@ -1,0 +1,387 @@
+"""What a run is: frozen dataclasses, one concern each, checked when they are made.
+
+A `Run` states every nested part; parts have no default, so that a file which forgets one fails
+instead of training with something nobody chose.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    """A decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU.
+
+    `vocab_size` is the tokenizer's true size; the embedding has `padded_vocab_size` rows, the
+    next multiple of `vocab_multiple`, and the padding is masked out of every softmax.
+    """
+
+    vocab_size: int
+    num_layers: int
+    embed_dim: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    mlp_dim: int
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-5
+    tie_embeddings: bool = False
+    init_std: float = 0.02
+    vocab_multiple: int = 128
+
+    def __post_init__(self) -> None:
+        for name in (
+            "vocab_size",
+            "num_layers",
+            "embed_dim",
+            "num_heads",
+            "num_kv_heads",
+            "head_dim",
+            "mlp_dim",
+            "vocab_multiple",
+        ):
+            value = getattr(self, name)
+            _require(value >= 1, f"Model.{name} ({value}) must be at least 1.")
+        _require(
+            self.num_heads % self.num_kv_heads == 0,
+            f"Model.num_heads ({self.num_heads}) must be a multiple of Model.num_kv_heads "
+            f"({self.num_kv_heads}).",
+        )
+        _require(
+            self.head_dim % 2 == 0,
+            f"Model.head_dim ({self.head_dim}) must be even: rotary positions turn pairs.",
+        )
+
+    @property
+    def padded_vocab_size(self) -> int:
+        return math.ceil(self.vocab_size / self.vocab_multiple) * self.vocab_multiple
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mesh:
+    """Devices by named axis; one axis may be -1 and takes what the others leave.
+
+    `slice` is mapped to the data-centre network between TPU slices, all others to the
+    interconnect within one.
+    """
+
+    slice: int = 1
+    data: int = 1
+    fsdp: int = -1
+    context: int = 1
+    tensor: int = 1
+
+    def __post_init__(self) -> None:
+        sizes = dataclasses.asdict(self)
+        _require(
+            list(sizes.values()).count(-1) <= 1,
+            f"Mesh: only one axis may be -1 (fill), got {sizes}.",
+        )
+        for name, size in sizes.items():
+            _require(
+                size >= 1 or size == -1,
+                f"Mesh.{name} ({size}) must be at least 1, or -1 for all devices that are left.",
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """Which tasks the run reads, in which shares of tokens, from which step on.
+
+    `stages` is ((first step, {task: weight}), ...); the first begins at step 0. Weights of a
+    stage are relative. `max_epochs` caps how often a task's rows may be read, one number for
+    all tasks or a number a task; None never caps. `block_rows` is the number of rows over which
+    shares are exact to within one row.
+    """
+
+    stages: tuple[tuple[int, dict[str, float]], ...]
+    seed: int = 0
+    max_epochs: float | dict[str, float] | None = None
+    block_rows: int = 256
+
+    def __post_init__(self) -> None:
+        _require(len(self.stages) > 0, "Mixture.stages is empty; give ((0, {task: weight}),).")
+        _require(self.block_rows >= 1, f"Mixture.block_rows ({self.block_rows}) must be positive.")
+        first = self.stages[0][0]
+        _require(first == 0, f"Mixture.stages: the first stage starts at step {first}, not at 0.")
+        starts = [start for start, _ in self.stages]
+        _require(
+            all(a < b for a, b in zip(starts, starts[1:], strict=False)),
+            f"Mixture.stages: first steps {starts} must increase.",
+        )
+        for start, weights in self.stages:
+            for task, weight in weights.items():
+                _require(
+                    math.isfinite(weight) and weight >= 0,
+                    f"Mixture.stages: weight of {task} from step {start} on ({weight}) must be "
+                    "finite and not negative.",
+                )
+            _require(
+                sum(weights.values()) > 0,
+                f"Mixture.stages: the weights from step {start} on sum to 0 ({weights}); at least "
+                "one task needs a positive weight.",
+            )
+        caps = self.max_epochs
+        for task, cap in caps.items() if isinstance(caps, dict) else [("all tasks", caps)]:
+            _require(
+                cap is None or cap > 0,
+                f"Mixture.max_epochs of {task} ({cap}) must be positive.",
+            )
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of all tasks that any stage gives a positive weight, sorted."""
+        return tuple(sorted({t for _, w in self.stages for t, weight in w.items() if weight > 0}))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+    """Cached rows and how a step's batch is drawn from them.
+
+    `cache` is the folder that `twjax tasks cache` fills. `vocabulary` is the SentencePiece model
+    that made the rows. `corpora` names folders made by `twjax corpus build` that become tasks;
+    all documents of those in `held_out` are for evaluation only. `batch_size` counts rows of
+    `seq_len` tokens over all devices.
+    """
+
+    cache: str
+    vocabulary: str
+    mixture: Mixture
+    seq_len: int
+    batch_size: int
+    corpora: dict[str, str] = dataclasses.field(default_factory=dict)
+    held_out: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(self.seq_len >= 2, f"Data.seq_len ({self.seq_len}) must be at least 2.")
+        _require(self.batch_size >= 1, f"Data.batch_size ({self.batch_size}) must be positive.")
+        for name in self.held_out:
+            _require(
+                name not in self.mixture.tasks,
+                f"Data.held_out: {name} is for evaluation only, but a stage of Mixture.stages "
+                "trains on it.",
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Learning rate by step: linear warm-up from `start` to `peak`, then `kind`.
+
+    `start` is a rate, or "source": the rate at which the run named in `Run.init` ended
+    (re-warm-up). `final` is the last rate as a share of `peak`. `wsd` holds `peak` and decays
+    over the last `decay_fraction` of the run by `decay`; `rsqrt` is
+    peak * sqrt(warmup_steps / step) with at least `rsqrt_offset` steps under the root.
+    """
+
+    kind: Literal["cosine", "linear", "rsqrt", "constant", "wsd"]
+    peak: float
+    warmup_steps: int = 0
+    start: float | Literal["source"] = 0.0
+    final: float = 0.1
+    decay_fraction: float = 0.1
+    decay: Literal["linear", "exp", "1-sqrt"] = "1-sqrt"
+    rsqrt_offset: int = 10_000
+
+    def __post_init__(self) -> None:
+        _require(self.peak > 0, f"Schedule.peak ({self.peak}) must be positive.")
+        _require(
+            self.warmup_steps >= 0,
+            f"Schedule.warmup_steps ({self.warmup_steps}) must not be negative.",
+        )
+        _require(0 <= self.final <= 1, f"Schedule.final ({self.final}) is a share: 0 to 1.")
+        _require(
+            0 < self.decay_fraction <= 1,
+            f"Schedule.decay_fraction ({self.decay_fraction}) is a share: above 0, up to 1.",
+        )
+        _require(
+            self.kind != "wsd" or self.decay != "exp" or self.final > 0,
+            "Schedule.final must be positive when a wsd schedule decays by 'exp'.",
+        )
+        _require(
+            self.rsqrt_offset >= 1,
+            f"Schedule.rsqrt_offset ({self.rsqrt_offset}) must be at least 1.",
+        )
+        if not isinstance(self.start, str):
+            _require(self.start >= 0, f"Schedule.start ({self.start}) must not be negative.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """AdamW or Adafactor. Weight decay is decoupled and spares norms and biases.
+
+    `clip_norm` bounds the global gradient norm; None turns it off.
+    """
+
+    name: Literal["adamw", "adafactor"] = "adamw"
+    b1: float = 0.9
+    b2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    clip_norm: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("b1", "b2"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, f"Optimizer.{name} ({value}) must be in [0, 1).")
+        _require(self.eps > 0, f"Optimizer.eps ({self.eps}) must be positive.")
+        _require(
+            self.weight_decay >= 0,
+            f"Optimizer.weight_decay ({self.weight_decay}) must not be negative.",
+        )
+        _require(
+            self.clip_norm is None or self.clip_norm > 0,
+            f"Optimizer.clip_norm ({self.clip_norm}) must be positive, or None.",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """How one step is computed: precision, memory and kernels; not what is learnt.
+
+    `accumulation` splits the batch into that many microbatches. `remat` names what the backward
+    pass recomputes: nothing, all but the projections ("dots"), or whole layers ("full").
+    `loss_chunks` is the number of pieces of the sequence over which logits are formed.
+    """
+
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    accumulation: int = 1
+    remat: Literal["none", "dots", "full"] = "full"
+    attention: Literal["auto", "reference", "splash"] = "auto"
+    loss_chunks: int = 8
+    z_loss: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("accumulation", "loss_chunks"):
+            value = getattr(self, name)
+            _require(value >= 1, f"Step.{name} ({value}) must be at least 1.")
+        _require(self.z_loss >= 0, f"Step.z_loss ({self.z_loss}) must not be negative.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint every `every` steps and at the end; the newest `keep` stay."""
+
+    every: int
+    keep: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("every", "keep"):
+            value = getattr(self, name)
+            _require(value >= 1, f"Checkpoint.{name} ({value}) must be at least 1.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Held-out bits-per-byte by task every `every` steps, at step 0 and at the end.
+
+    `rows` bounds how many rows of a task are read (None: all); `prompts` are continued by
+    `sample_tokens` tokens at each evaluation.
+    """
+
+    tasks: tuple[str, ...]
+    every: int
+    split: str = "validation"
+    rows: int | None = 256
+    prompts: tuple[str, ...] = ()
+    sample_tokens: int = 64
+    temperature: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.every >= 1, f"Evaluation.every ({self.every}) must be at least 1.")
+        _require(
+            self.rows is None or self.rows >= 1,
+            f"Evaluation.rows ({self.rows}) must be at least 1, or None for all.",
+        )
+        _require(
+            self.temperature >= 0,
+            f"Evaluation.temperature ({self.temperature}) must not be negative.",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything a training run is.
+
+    `init` is None (random weights) or "run:DIR" or "run:DIR@STEP": the weights of another run's
+    checkpoint, with a fresh optimiser state and step 0.
+    """
+
+    steps: int
+    model: Model
+    data: Data
+    mesh: Mesh
+    optimizer: Optimizer
+    schedule: Schedule
+    step: Step
+    checkpoint: Checkpoint
+    evaluation: Evaluation
+    init: str | None = None
+    seed: int = 0
+    log_every: int = 10
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1, f"Run.steps ({self.steps}) must be at least 1.")
+        _require(self.log_every >= 1, f"Run.log_every ({self.log_every}) must be at least 1.")
+        _require(
+            self.data.batch_size % self.step.accumulation == 0,
+            f"Data.batch_size ({self.data.batch_size}) must be a multiple of Step.accumulation "
+            f"({self.step.accumulation}).",
+        )
+        _require(
+            self.data.seq_len % self.step.loss_chunks == 0,
+            f"Data.seq_len ({self.data.seq_len}) must be a multiple of Step.loss_chunks "
+            f"({self.step.loss_chunks}).",
+        )
+        _require(
+            self.init is None or self.init.startswith("run:"),
+            f"Run.init ({self.init!r}) must be None or 'run:DIR' or 'run:DIR@STEP'.",
+        )
+        _require(
+            self.schedule.start != "source" or self.init is not None,
+            "Schedule.start = 'source' needs Run.init: without a source there is no final rate.",
+        )
+        _require(
+            self.schedule.warmup_steps <= self.steps,
+            f"Schedule.warmup_steps ({self.schedule.warmup_steps}) is more than Run.steps "
+            f"({self.steps}).",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """A SentencePiece vocabulary to train.
+
+    `inputs` are corpus folders (all their shards are read). `symbols` are kept whole wherever
+    they occur. `normalization` is SentencePiece's rule name: "identity" leaves full-width forms
+    alone; "nmt_nfkc" folds them.
+    """
+
+    inputs: tuple[str, ...]
+    output: str
+    size: int
+    kind: Literal["unigram", "bpe"] = "unigram"
+    symbols: tuple[str, ...] = ()
+    normalization: Literal["identity", "nfkc", "nmt_nfkc", "nfkc_cf"] = "identity"
+    character_coverage: float = 0.9995
+    split_digits: bool = True
+    max_sentences: int = 2_000_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(len(self.inputs) > 0, "Vocabulary.inputs is empty; name at least one corpus.")
+        _require(
+            self.size >= 300,
+            f"Vocabulary.size ({self.size}) must be at least 300: byte fallback alone takes 256.",
+        )
+        _require(
+            0.9 <= self.character_coverage <= 1,
+            f"Vocabulary.character_coverage ({self.character_coverage}) must be in [0.9, 1].",
+        )

@@ -1,0 +1,1 @@
+"""What a model knows: bits-per-byte by domain, and continued text."""

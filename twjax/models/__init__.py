@@ -1,0 +1,1 @@
+"""Networks, and what each of their weights is."""

@@ -1,0 +1,1 @@
+"""Meshes, the one sharding table, and start-up over several processes."""

@@ -1,0 +1,106 @@
+"""The one table from logical axes to mesh axes, and every sharding derived from it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from twjax.models.spec import WeightSpec, is_spec
+
+# Logical axis -> mesh axes. Networks name only the left side.
+RULES: dict[str, tuple[str, ...]] = {
+    "batch": ("slice", "data", "fsdp"),
+    "seq": ("context",),
+    "embed": ("fsdp",),
+    "heads": ("tensor",),
+    "kv": ("tensor",),
+    "mlp": ("tensor",),
+    "vocab": ("tensor",),
+    "layers": (),
+}
+
+
+def activation_spec(*axes: str | None) -> PartitionSpec:
+    """Returns the partition of an array whose dims have these logical axes (None: whole)."""
+    return PartitionSpec(
+        *(None if axis is None else _mesh_axes(axis, "activation") for axis in axes)
+    )
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Pins an activation's sharding under `jax.set_mesh`; without a mesh it returns `x`."""
+    mesh = current_mesh()
+    if mesh is None:
+        return x
+    spec = activation_spec(*axes)
+    _check(f"activation {axes}", x.shape, axes, dict(mesh.shape))
+    return jax.lax.with_sharding_constraint(x, spec)
+
+
+def current_mesh() -> Any:
+    """Returns the mesh set by `jax.set_mesh`, or None."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return None if mesh.empty else mesh
+
+
+def weight_shardings(specs: Any, mesh: Mesh) -> Any:
+    """Returns the tree of `NamedSharding`s of a tree of weight specs.
+
+    Raises ValueError that names weight, dim, size and axis when a dim can't be divided.
+    """
+    return jax.tree.map(lambda spec: weight_sharding(spec, mesh), specs, is_leaf=is_spec)
+
+
+def weight_sharding(spec: WeightSpec, mesh: Mesh) -> NamedSharding:
+    """Returns one weight's sharding."""
+    _check(f"weight {spec.name}", spec.shape, spec.axes, dict(mesh.shape))
+    partition = [None if a is None else _mesh_axes(a, f"weight {spec.name}") for a in spec.axes]
+    return NamedSharding(mesh, PartitionSpec(*partition))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of a batch's arrays [batch, seq]."""
+    return NamedSharding(mesh, activation_spec("batch", "seq"))
+
+
+def batch_shards(mesh: Mesh) -> int:
+    """Returns into how many parts the rows of a batch are divided."""
+    return math.prod(mesh.shape[axis] for axis in RULES["batch"])
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of a value that every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def _mesh_axes(axis: str, owner: str) -> tuple[str, ...] | None:
+    if axis not in RULES:
+        raise ValueError(
+            f"{owner}: unknown logical axis {axis!r}; parallel/sharding.py knows {sorted(RULES)}."
+        )
+    return RULES[axis] or None
+
+
+def _check(
+    owner: str, shape: tuple[int, ...], axes: tuple[str | None, ...], sizes: dict[str, int]
+) -> None:
+    used: dict[str, int] = {}
+    for dim, (size, axis) in enumerate(zip(shape, axes, strict=True)):
+        for mesh_axis in () if axis is None else _mesh_axes(axis, owner) or ():
+            if mesh_axis in used and sizes[mesh_axis] > 1:
+                raise ValueError(
+                    f"{owner}: dims {used[mesh_axis]} and {dim} are both on mesh axis "
+                    f"{mesh_axis!r}; change one rule in parallel/sharding.py."
+                )
+            used[mesh_axis] = dim
+        parts = 1
+        for mesh_axis in () if axis is None else RULES[axis]:
+            parts *= sizes[mesh_axis]
+        if size % parts:
+            raise ValueError(
+                f"{owner}: dim {dim} ({axis}) of size {size} can't be divided over "
+                f"{parts} devices of mesh axes {RULES[axis or '']}; change the mesh or the size."
+            )

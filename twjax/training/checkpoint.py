@@ -1,0 +1,148 @@
+"""Orbax checkpoints of a training state, restored to any mesh. The only importer of orbax."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shutil
+import time
+from typing import Any
+
+import absl.logging
+import jax
+import orbax.checkpoint as ocp
+
+from twjax.config import Checkpoint
+from twjax.progress import say
+from twjax.training.state import TrainState
+
+FOLDER = "checkpoints"
+# Checkpoints that could not be read are moved here, never deleted.
+BROKEN = "checkpoints-broken"
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A state and the JSON that was saved with it."""
+
+    state: TrainState
+    meta: dict[str, Any]
+
+
+class Checkpoints:
+    """Saves asynchronously below `run_dir`/checkpoints; restores the newest readable one.
+
+    A checkpoint is a folder named by its step that appears by one rename when all of it is
+    written: a killed save leaves nothing that reads as whole.
+    """
+
+    def __init__(self, run_dir: pathlib.Path, config: Checkpoint | None = None):
+        # Orbax reports every file at INFO.
+        absl.logging.set_verbosity(absl.logging.ERROR)
+        self._run_dir = run_dir.absolute()
+        self._folder = self._run_dir / FOLDER
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            item_names=("state", "meta"),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=None if config is None else config.keep,
+                create=config is not None,
+                cleanup_tmp_directories=config is not None,
+                read_only=config is None,
+            ),
+        )
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._manager.close()
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps with a complete checkpoint, oldest first."""
+        return sorted(self._manager.all_steps(read=True))
+
+    def save(self, state: TrainState, step: int, meta: dict[str, Any]) -> None:
+        """Starts a save; returns once the state has been copied off the devices."""
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(_as_tree(state)),
+                    meta=ocp.args.JsonSave(meta),
+                ),
+                force=True,
+            )
+        except Exception as error:
+            raise self._save_error(error) from error
+
+    def wait(self) -> None:
+        """Returns when all saves are on disk; raises the error of one that failed."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._save_error(error) from error
+
+    def restore(self, abstract: TrainState, step: int) -> Restored:
+        """Reads one step's checkpoint into the shapes, dtypes and shardings of `abstract`."""
+        if step not in self.steps:
+            raise FileNotFoundError(
+                f"{self._folder}: no checkpoint of step {step}; there are {self.steps}."
+            )
+        try:
+            items = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(_as_tree(abstract)),
+                    meta=ocp.args.JsonRestore(),
+                ),
+            )
+        except Exception as error:
+            reason = " ".join(str(error).split())[:500]
+            raise ValueError(
+                f"{self._folder / str(step)}: can't be restored into this run's state "
+                f"({type(error).__name__}: {reason})."
+            ) from error
+        return Restored(TrainState(**items["state"]), items["meta"])
+
+    def restore_latest(self, abstract: TrainState) -> Restored | None:
+        """Reads the newest checkpoint; one that can't be read is moved aside and said so.
+
+        Returns None when there is none. Raises ValueError when there are some and none is
+        readable, which means another model rather than a broken file.
+        """
+        steps = self.steps
+        problems: list[str] = []
+        for step in reversed(steps):
+            try:
+                restored = self.restore(abstract, step)
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            for broken in steps[steps.index(step) + 1 :]:
+                self._set_aside(broken)
+            return restored
+        if problems:
+            raise ValueError(f"{self._folder}: no checkpoint can be restored: {problems[0]}")
+        return None
+
+    def _set_aside(self, step: int) -> None:
+        target = self._run_dir / BROKEN / f"{step}-{time.strftime('%Y%m%d-%H%M%S')}"
+        if jax.process_index() == 0:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(self._folder / str(step), target)
+        say(f"Checkpoint of step {step} can't be read: moved to {target}, using the one before.")
+        self._manager.reload()
+
+    def _save_error(self, error: Exception) -> OSError:
+        text = " ".join(str(error).split())
+        if "No space left" in text or "RESOURCE_EXHAUSTED" in text or "ENOSPC" in text:
+            text = "no space left on the disk"
+        kept = self.steps
+        stay = f"the checkpoints of steps {kept} are whole" if kept else "there is no earlier one"
+        return OSError(f"{self._folder}: a checkpoint could not be saved ({text[:300]}); {stay}.")
+
+
+def _as_tree(state: TrainState) -> dict[str, Any]:
+    return {"step": state.step, "params": state.params, "optimizer": state.optimizer}

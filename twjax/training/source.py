@@ -1,0 +1,79 @@
+"""Finished or running runs as a source of weights: `run:DIR` or `run:DIR@STEP`."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+
+from twjax.config import Run, compare, load
+from twjax.models.decoder import Network
+from twjax.training.checkpoint import Checkpoints
+from twjax.training.optimizer import make_optimizer
+from twjax.training.schedule import make_schedule
+from twjax.training.state import abstract_state
+
+CONFIG_FILE = "config.gin"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A run directory and the step of the checkpoint to take."""
+
+    directory: pathlib.Path
+    run: Run
+    step: int
+
+    @classmethod
+    def open(cls, directory: str | pathlib.Path, step: int | None = None) -> Source:
+        """Finds a run's checkpoint (the newest one without `step`) and its frozen config."""
+        directory = pathlib.Path(directory)
+        config = directory / CONFIG_FILE
+        if not config.is_file():
+            raise FileNotFoundError(f"{directory}: not a run directory (no {CONFIG_FILE}).")
+        with Checkpoints(directory) as checkpoints:
+            steps = checkpoints.steps
+        if not steps:
+            raise FileNotFoundError(f"{directory}: the run has no complete checkpoint yet.")
+        if step is not None and step not in steps:
+            raise FileNotFoundError(f"{directory}: no checkpoint of step {step}; has {steps}.")
+        return cls(directory, load(Run, [config]).value, steps[-1] if step is None else step)
+
+    @classmethod
+    def parse(cls, text: str) -> Source:
+        """Opens "run:DIR" or "run:DIR@STEP"."""
+        directory, _, step = text.removeprefix("run:").partition("@")
+        if step and not step.isdigit():
+            raise ValueError(f"Run.init ({text!r}): the step after @ must be a number.")
+        return cls.open(directory, int(step) if step else None)
+
+    def rate(self) -> float:
+        """Returns the learning rate of the last step before the checkpoint."""
+        start = Source.parse(self.run.init).rate() if self.run.schedule.start == "source" else None
+        schedule = run_schedule(self.run, start)
+        return float(schedule(max(self.step - 1, 0)))
+
+    def check_model(self, run: Run) -> None:
+        """Raises ValueError when `run` describes another network than this source has."""
+        changes = compare(self.run.model, run.model)
+        if changes:
+            listing = "; ".join(f"Model.{c.path} {c.old!r} there, {c.new!r} here" for c in changes)
+            raise ValueError(f"Run.init: the model of {self.directory} differs: {listing}.")
+
+    def params(self, network: Network, mesh: jax.sharding.Mesh) -> Any:
+        """Reads the parameters, sharded for `mesh`."""
+        optimizer = make_optimizer(
+            self.run.optimizer, run_schedule(self.run, start=0.0), network.specs
+        )
+        with Checkpoints(self.directory) as checkpoints:
+            abstract = abstract_state(network, optimizer, mesh)
+            return checkpoints.restore(abstract, self.step).state.params
+
+
+def run_schedule(run: Run, start: float | None) -> Any:
+    """Returns the run's learning rate by step; `start` is the source's rate when one is asked."""
+    first = run.schedule.start if not isinstance(run.schedule.start, str) else start
+    assert first is not None
+    return make_schedule(run.schedule, run.steps, first)

@@ -1,0 +1,111 @@
+"""One training step: a pure function (state, batch) -> (state, metrics)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from twjax.config import Run
+from twjax.models.attention import choose_attention
+from twjax.models.decoder import Network
+from twjax.parallel.sharding import batch_sharding, replicated
+from twjax.training.loss import LossSums, next_token_sums
+from twjax.training.state import TrainState, state_shardings
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+def loss_sums(
+    network: Network, run: Run, params: Any, batch: Batch, platform: str, *, per_row: bool = False
+) -> LossSums:
+    """Runs the network on a batch and sums its loss, in the run's precision and kernels."""
+    dtype = jnp.dtype(run.step.dtype)
+    hidden = network.hidden(
+        params,
+        batch["tokens"],
+        batch["segment_ids"],
+        dtype=dtype,
+        kind=choose_attention(run.step.attention, platform),
+        remat=run.step.remat,
+    )
+    return next_token_sums(
+        hidden,
+        network.head(params, dtype),
+        batch["tokens"],
+        batch["loss_weights"],
+        vocab_size=run.model.vocab_size,
+        chunks=run.step.loss_chunks,
+        per_row=per_row,
+    )
+
+
+def make_train_step(
+    network: Network,
+    run: Run,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    mesh: jax.sharding.Mesh,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Returns the jitted step; the state is donated, all shardings are pinned.
+
+    The batch has `tokens`, `segment_ids`, `loss_weights` [batch, seq]. The loss is the mean over
+    the predicted tokens of the whole batch, however it is split into microbatches or devices.
+    Metrics are float32 scalars: loss, z (mean squared log-normaliser), accuracy, grad_norm,
+    learning_rate, tokens.
+    """
+    platform = mesh.devices.flat[0].platform
+
+    def objective(params: Any, batch: Batch) -> tuple[jax.Array, LossSums]:
+        sums = loss_sums(network, run, params, batch, platform)
+        return sums.nll + run.step.z_loss * sums.z, sums
+
+    gradient = jax.value_and_grad(objective, has_aux=True)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        grads, sums = _accumulate(gradient, state.params, batch, run.step.accumulation)
+        # Sums first, one division last: microbatches with few tokens weigh no more than they hold.
+        weight = jnp.maximum(sums.weight, 1.0)
+        grads = jax.tree.map(lambda g: g / weight, grads)
+        updates, moments = optimizer.update(grads, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {
+            "loss": sums.nll / weight,
+            "z": sums.z / weight,
+            "accuracy": sums.correct / weight,
+            "grad_norm": optax.global_norm(grads),
+            "learning_rate": schedule(state.step),
+            "tokens": sums.weight,
+        }
+        return TrainState(state.step + 1, params, moments), metrics
+
+    shardings = state_shardings(network, optimizer, mesh)
+    return jax.jit(
+        step,
+        in_shardings=(shardings, batch_sharding(mesh)),
+        out_shardings=(shardings, replicated(mesh)),
+        donate_argnums=0,
+    )
+
+
+def _accumulate(gradient: Any, params: Any, batch: Batch, parts: int) -> tuple[Any, LossSums]:
+    """Sums gradients and losses over `parts` microbatches, one after another."""
+    if parts == 1:
+        (_, sums), grads = gradient(params, batch)
+        return grads, sums
+
+    def split(x: jax.Array) -> jax.Array:
+        # Each device splits the rows it already holds: no row moves.
+        return jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0)
+
+    def add(carry: tuple[Any, LossSums], part: Batch) -> tuple[tuple[Any, LossSums], None]:
+        (_, sums), grads = gradient(params, part)
+        return jax.tree.map(jnp.add, carry, (grads, sums)), None
+
+    zero = jnp.zeros((), jnp.float32)
+    start = (jax.tree.map(jnp.zeros_like, params), LossSums(zero, zero, zero, zero))
+    return jax.lax.scan(add, start, jax.tree.map(split, batch))[0]
