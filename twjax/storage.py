@@ -20,14 +20,19 @@ def atomic_writer(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    binary = "b" in mode
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         # mkstemp makes private files; outputs follow the user's umask like any other file.
         umask = os.umask(0)
         os.umask(umask)
         os.fchmod(descriptor, 0o666 & ~umask)
-        with os.fdopen(descriptor, mode, **text) as file:
+        with os.fdopen(
+            descriptor,
+            mode,
+            encoding=None if binary else "utf-8",
+            newline=None if binary else "\n",
+        ) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -59,7 +64,9 @@ def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     records: list[dict[str, Any]] = []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    text = path.read_text(encoding="utf-8", errors="replace").rstrip("\n")
+    # Not splitlines(): JSON strings may hold U+2028 and other line ends of Unicode.
+    lines = text.split("\n") if text else []
     for number, line in enumerate(lines, start=1):
         try:
             records.append(json.loads(line))

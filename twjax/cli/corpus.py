@@ -60,12 +60,13 @@ def _build(args: argparse.Namespace) -> int:
     if not built.fresh:
         print(f"{built.folder}: up to date ({built.manifest['counts']['documents']:,} documents).")
         return 0
-    counts = built.manifest["counts"]
+    manifest = built.manifest
+    counts = manifest["counts"]
     rejected = sum(counts["rejected"].values())
     print(
         f"{built.folder}: {counts['documents']:,} documents, {counts['bytes'] / 1e6:.2f} MB in "
-        f"{len(built.manifest['shards'])} shards; {rejected:,} rejected; "
-        f"{built.manifest['wall_seconds']:.1f} s, {built.manifest['megabytes_per_second']:.1f} MB/s."
+        f"{len(manifest['shards'])} shards; {rejected:,} rejected; "
+        f"{manifest['wall_seconds']:.1f} s, {manifest['megabytes_per_second']:.1f} MB/s."
     )
     for reason, number in counts["rejected"].items():
         print(f"  rejected: {reason}: {number:,}")

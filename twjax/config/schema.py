@@ -7,6 +7,7 @@ instead of training with something nobody chose.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from typing import Literal
 
@@ -114,7 +115,7 @@ class Mixture:
         _require(first == 0, f"Mixture.stages: the first stage starts at step {first}, not at 0.")
         starts = [start for start, _ in self.stages]
         _require(
-            all(a < b for a, b in zip(starts, starts[1:], strict=False)),
+            all(a < b for a, b in itertools.pairwise(starts)),
             f"Mixture.stages: first steps {starts} must increase.",
         )
         for start, weights in self.stages:

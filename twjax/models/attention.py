@@ -5,8 +5,7 @@ Shapes: B batch, S sequence, N query heads, K key/value heads, H head dim.
 
 from __future__ import annotations
 
-import functools
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +71,7 @@ def _splash(
     heads = activation_spec("batch", None, "heads", None)
     kv = activation_spec("batch", None, "kv", None)
     segments = activation_spec("batch", None)
-    local = functools.partial(_splash_local)
+    local = _splash_local
     if mesh is not None:
         local = jax.shard_map(
             local,
@@ -111,7 +110,7 @@ def _splash_local(
         ids = splash.SegmentIds(segment_ids_S, segment_ids_S)
         return jax.vmap(lambda q, k, v: kernel(q, k, v, segment_ids=ids))(q_KGSH, k_KSH, v_KSH)
 
-    out_BKGSH = jax.vmap(row)(q_BKGSH, k_BKSH, v_BKSH, segment_ids_BS)
+    out_BKGSH: Any = jax.vmap(row)(q_BKGSH, k_BKSH, v_BKSH, segment_ids_BS)
     out_BNSH = out_BKGSH.reshape(q_BSNH.shape[0], N, S, -1)
     return jnp.moveaxis(out_BNSH, 1, 2)
 

@@ -10,11 +10,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from twjax.config import Optimizer
 from twjax.models.spec import is_spec
+from twjax.training.schedule import Rate
 
 
-def make_optimizer(
-    config: Optimizer, schedule: optax.Schedule, specs: Any
-) -> optax.GradientTransformation:
+def make_optimizer(config: Optimizer, schedule: Rate, specs: Any) -> optax.GradientTransformation:
     """Returns clipping, AdamW or Adafactor, and decoupled decay on the weights declared so."""
     mask = jax.tree.map(lambda spec: spec.decay, specs, is_leaf=is_spec)
     clip = [] if config.clip_norm is None else [optax.clip_by_global_norm(config.clip_norm)]

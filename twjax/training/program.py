@@ -187,9 +187,10 @@ def _describe(
 ) -> None:
     sizes = {axis: size for axis, size in mesh.shape.items() if size > 1} or {"devices": 1}
     origin = f", weights from {source.directory} at step {source.step}" if source else ""
+    platform_name = mesh.devices.flat[0].platform
     say(
-        f"{count_weights(network.specs):,} parameters on {mesh.size} {mesh.devices.flat[0].platform}"
-        f" device(s) {sizes}, {run.data.batch_size * run.data.seq_len:,} tokens a step; "
+        f"{count_weights(network.specs):,} parameters on {mesh.size} {platform_name} device(s) "
+        f"{sizes}, {run.data.batch_size * run.data.seq_len:,} tokens a step; "
         + (f"going on from step {start} of {run.steps}" if start else f"{run.steps} steps{origin}")
     )
 

@@ -12,7 +12,7 @@ from twjax.config import Run, compare, load
 from twjax.models.decoder import Network
 from twjax.training.checkpoint import Checkpoints
 from twjax.training.optimizer import make_optimizer
-from twjax.training.schedule import make_schedule
+from twjax.training.schedule import Rate, make_schedule
 from twjax.training.state import abstract_state
 
 CONFIG_FILE = "config.gin"
@@ -51,7 +51,10 @@ class Source:
 
     def rate(self) -> float:
         """Returns the learning rate of the last step before the checkpoint."""
-        start = Source.parse(self.run.init).rate() if self.run.schedule.start == "source" else None
+        start = None
+        if self.run.schedule.start == "source":
+            assert self.run.init is not None
+            start = Source.parse(self.run.init).rate()
         schedule = run_schedule(self.run, start)
         return float(schedule(max(self.step - 1, 0)))
 
@@ -72,7 +75,7 @@ class Source:
             return checkpoints.restore(abstract, self.step).state.params
 
 
-def run_schedule(run: Run, start: float | None) -> Any:
+def run_schedule(run: Run, start: float | None) -> Rate:
     """Returns the run's learning rate by step; `start` is the source's rate when one is asked."""
     first = run.schedule.start if not isinstance(run.schedule.start, str) else start
     assert first is not None

@@ -14,6 +14,7 @@ from twjax.models.attention import choose_attention
 from twjax.models.decoder import Network
 from twjax.parallel.sharding import batch_sharding, replicated
 from twjax.training.loss import LossSums, next_token_sums
+from twjax.training.schedule import Rate
 from twjax.training.state import TrainState, state_shardings
 
 Batch = dict[str, jax.Array]
@@ -48,7 +49,7 @@ def make_train_step(
     network: Network,
     run: Run,
     optimizer: optax.GradientTransformation,
-    schedule: optax.Schedule,
+    schedule: Rate,
     mesh: jax.sharding.Mesh,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Returns the jitted step; the state is donated, all shardings are pinned.

@@ -1,0 +1,76 @@
+# Each target does all its own set-up from a fresh clone: it needs Python 3.11 or newer (with
+# venv) and a package index, nothing else. A second call finds everything in place.
+#
+#   make quickstart [FRESH=1]   the whole way on real text: corpus to report, on a CPU
+#   make test                   all tests, on a CPU (PYTEST_ARGS='-m "not slow"' for a part)
+#   make lint                   style and types
+#   make constraints [UPGRADE=1]  new pins for constraints/ (needs uv)
+#   make clean                  removes what was installed and built, never runs or caches of rows
+#
+# PYTHON=... picks the interpreter, VENV=... the folder of the environment.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+
+# A name on PATH may be a pyenv shim that fails, or a Python without venv: each is tried for real.
+ifndef PYTHON
+PYTHON := $(shell for python in \
+    python3.12 "$$HOME"/.pyenv/versions/3.12*/bin/python \
+    python3.11 "$$HOME"/.pyenv/versions/3.11*/bin/python \
+    python3.13 "$$HOME"/.pyenv/versions/3.13*/bin/python python3; do \
+  "$$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+    >/dev/null 2>&1 && { echo "$$python"; break; }; done)
+endif
+ifneq ($(PYTHON),)
+MINOR := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+endif
+PINS := $(wildcard constraints/py$(MINOR).txt)
+DEPENDENCIES := $(VENV)/.dependencies-$(MINOR)
+INSTALLED := $(VENV)/.installed-$(MINOR)
+PIP := "$(VENV)/bin/python" -m pip --disable-pip-version-check
+
+.PHONY: help quickstart test lint constraints clean
+help:
+	@sed -n '4,10s/^# \{0,1\}//p' Makefile
+
+ifeq ($(MINOR),)
+$(DEPENDENCIES):
+	@echo "twjax needs Python 3.11, 3.12 or 3.13 with venv; none was found. Name one: make PYTHON=/path/to/python3.12" >&2
+	@exit 1
+else
+$(DEPENDENCIES): $(or $(PINS),pyproject.toml)
+	@"$(VENV)/bin/python" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(MINOR)")' \
+	  2>/dev/null || "$(PYTHON)" -m venv --clear "$(VENV)"
+ifneq ($(PINS),)
+	@echo "Installing the pinned dependencies of $(PINS) into $(VENV) (a few minutes the first time)"
+	$(PIP) install --require-hashes -r "$(PINS)"
+else
+	@echo "No pins for Python $(MINOR): installing the newest versions that pyproject.toml allows into $(VENV)"
+	$(PIP) install -e '.[dev]'
+endif
+	@touch "$@"
+endif
+
+$(INSTALLED): $(DEPENDENCIES) pyproject.toml
+	$(PIP) install --quiet --no-deps -e .
+	@touch "$@"
+
+quickstart: $(INSTALLED)
+	"$(VENV)/bin/twjax" quickstart $(if $(filter-out 0,$(FRESH)),--fresh)
+
+test: $(INSTALLED)
+	JAX_PLATFORMS=cpu "$(VENV)/bin/python" -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED)
+	"$(VENV)/bin/ruff" check .
+	"$(VENV)/bin/ruff" format --check .
+	"$(VENV)/bin/pyright" --pythonpath "$(VENV)/bin/python"
+
+constraints:
+	python3 constraints/compile.py $(if $(filter-out 0,$(UPGRADE)),--upgrade)
+
+clean:
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

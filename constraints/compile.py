@@ -1,0 +1,76 @@
+"""Writes `py3.11.txt` and `py3.12.txt`: every dependency's version and hashes, no URLs.
+
+`make constraints` runs it (it needs `uv`). Versions already pinned are kept as long as
+pyproject.toml allows them; `--upgrade` takes the newest. uv resolves for all platforms at once
+and for "this Python or newer"; the lines for newer Pythons are left out, so that a file says what
+one Python gets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import re
+import subprocess
+
+HERE = pathlib.Path(__file__).resolve().parent
+VERSIONS = ("3.11", "3.12")
+URL = re.compile(r"://|\s@\s|^-", re.MULTILINE)
+
+
+def applies(marker: str, version: str) -> str | None:
+    """Returns `marker` without its conditions on the Python version; None if one is false.
+
+    Only conjunctions are understood, which is what uv writes for two lines of one package.
+    """
+    kept = []
+    python = tuple(map(int, version.split(".")))
+    for condition in filter(None, marker.split(" and ")):
+        found = re.fullmatch(r"python_full_version (<|>=) '(\d+)\.(\d+)'", condition.strip())
+        if found is None:
+            if "python" in condition:
+                raise ValueError(f"cannot read the marker {condition!r} of uv's resolution.")
+            kept.append(condition.strip())
+            continue
+        bound = (int(found[2]), int(found[3]))
+        if (python < bound) != (found[1] == "<"):
+            return None
+    return " and ".join(kept)
+
+
+def only(text: str, version: str) -> str:
+    """Returns the requirements of `text` (uv's output) that hold on Python `version`."""
+    lines = []
+    keep = True
+    for line in text.splitlines():
+        if line and not line[0].isspace():
+            requirement, _, marker = line.removesuffix("\\").rstrip().partition(" ; ")
+            rest = applies(marker, version)
+            keep = rest is not None
+            line = requirement + (f" ; {rest}" if rest else "") + " \\"
+        if keep:
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Resolves and writes each file in place."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--upgrade", action="store_true", help="take the newest versions")
+    arguments = parser.parse_args()
+    for version in VERSIONS:
+        path = HERE / f"py{version}.txt"
+        command = ["uv", "pip", "compile", "pyproject.toml", "--extra", "dev", "--universal"]
+        command += ["--python-version", version, "--generate-hashes", "--no-config", "--quiet"]
+        command += ["--no-emit-index-url", "--no-header", "--no-annotate", "--output-file", path]
+        command += ["--upgrade"] if arguments.upgrade else []
+        subprocess.run(command, cwd=HERE.parent, check=True, stdout=subprocess.DEVNULL)
+        text = only(path.read_text(encoding="utf-8"), version)
+        if URL.search(text):
+            raise ValueError(f"{path}: holds a URL or an option; only names, versions and hashes.")
+        path.write_text(text, encoding="utf-8")
+        print(f"{path.name}: {text.count('==')} packages")
+
+
+if __name__ == "__main__":
+    main()

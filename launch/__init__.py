@@ -1,0 +1,1 @@
+"""Starting a run on many hosts: processes of this machine (`local`)."""

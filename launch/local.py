@@ -1,0 +1,124 @@
+"""Runs one twjax command as several processes on this machine, joined like the hosts of a pod.
+
+  python -m launch.local --hosts 2 --devices-per-host 4 -- train CONFIG --run-dir DIR
+
+Each process gets its own CPU devices and finds the others through JAX's coordination service.
+The first process that fails ends the others; its exit code is the command's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import IO
+
+from twjax.parallel.distributed import COORDINATOR, NUM_PROCESSES, PROCESS_ID
+
+# Processes that were asked to stop get this long to save before they are killed.
+GRACE_SECONDS = 60.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m launch.local",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--hosts", type=int, required=True, help="number of processes")
+    parser.add_argument(
+        "--devices-per-host", type=int, default=1, help="CPU devices of each (default: 1)"
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and a twjax command")
+    args = parser.parse_args(arguments)
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if args.hosts < 1 or args.devices_per_host < 1 or not command:
+        parser.error("give --hosts and --devices-per-host of at least 1, and -- COMMAND")
+    return run(command, args.hosts, args.devices_per_host)
+
+
+def run(command: Sequence[str], hosts: int, devices: int) -> int:
+    """Runs `twjax command` as `hosts` processes; SIGTERM and SIGINT are passed on to all."""
+    port = _free_port()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "twjax", *command],
+            env={
+                **os.environ,
+                "JAX_PLATFORMS": "cpu",
+                "JAX_NUM_CPU_DEVICES": str(devices),
+                COORDINATOR: f"127.0.0.1:{port}",
+                NUM_PROCESSES: str(hosts),
+                PROCESS_ID: str(number),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number in range(hosts)
+    ]
+    readers = [
+        threading.Thread(target=_print, args=(number, process.stdout), daemon=True)
+        for number, process in enumerate(processes)
+    ]
+    for reader in readers:
+        reader.start()
+
+    def forward(number: int, frame: object) -> None:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, forward)
+    code = _wait(processes)
+    for reader in readers:
+        reader.join(timeout=5)
+    return code
+
+
+def _wait(processes: list[subprocess.Popen[str]]) -> int:
+    """Returns 0 when all processes have ended well, else the first bad code."""
+    while any(process.poll() is None for process in processes):
+        failed = [p.returncode for p in processes if p.returncode not in (None, 0)]
+        if failed:
+            _end(processes)
+            return abs(failed[0])
+        time.sleep(0.1)
+    return max(abs(process.returncode) for process in processes)
+
+
+def _end(processes: list[subprocess.Popen[str]]) -> None:
+    # The others wait for the lost one in a collective: they can't save, only stop.
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    deadline = time.monotonic() + GRACE_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _print(number: int, stream: IO[str] | None) -> None:
+    for line in stream or ():
+        print(f"[host {number}] {line}", end="", flush=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,15 @@
+"""What every test process starts with; set before anything imports JAX or TensorFlow.
+
+Processes that tests start inherit it: one that needs another number of devices sets
+`JAX_NUM_CPU_DEVICES` in the environment that it is given.
+"""
+
+import os
+
+# A development machine has libtpu for ahead-of-time compilation: without this JAX would look for
+# the chips.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")

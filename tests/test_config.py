@@ -1,0 +1,119 @@
+"""Configuration: what gin leaves unchecked, where errors point, and the run's identity."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from tests import tiny
+from twjax import config
+from twjax.config import ConfigError, Run
+
+RUNS = sorted((tiny.REPO / "configs/runs").glob("*.gin"))
+
+
+@pytest.fixture
+def base(tmp_path):
+    path = tmp_path / "run.gin"
+    path.write_text(tiny.CONFIG.format(cache="cache"))
+    return path
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
+def test_every_run_config_loads_and_rebuilds_itself(path, tmp_path):
+    loaded = config.load(Run, [path])
+    frozen = tmp_path / "config.gin"
+    frozen.write_text(loaded.text)
+    again = config.load(Run, [frozen])
+    assert again.value == loaded.value
+    assert again.imports == loaded.imports
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("Schedul.peak = 1.0", "--set: no class Schedul. Did you mean Schedule?"),
+        ("Schedule.peek = 1.0", "--set: Schedule has no field peek. Did you mean peak?"),
+        ("Schedule.peak = 'x'", "--set: Schedule.peak ('x', a str) must be float."),
+        ("Model.num_layers = 2.5", "--set: Model.num_layers (2.5, a float) must be int."),
+        ("Checkpoint.every = True", "Checkpoint.every (True, a bool) must be int."),
+        ("Schedule.kind = 'cosin'", "Schedule.kind ('cosin', a str) must be Literal["),
+        ("Evaluation.tasks = ['a']", "must be tuple[str, ...]"),
+        ("Model.num_heads = 3", "--set: Model.num_heads (3) must be a multiple of"),
+        ("Schedule.peak = -1.0", "--set: Schedule.peak (-1.0) must be positive."),
+        ("STEPS = 3", "--set: STEPS is bound but nothing uses it"),
+        ("Vocabulary.size = 400", "Vocabulary is bound but nothing uses it"),
+        ("Run.schedule = @Schedul()", "Did you mean Schedule?"),
+        ("Run.model = %gin.REQUIRED", "Run.model set to `%gin.REQUIRED`"),
+        ("Mixture.stages = ((0, {'a': 0.0}),)", "sum to 0"),
+        ("Mixture.stages = ((3, {'a': 1.0}),)", "starts at step 3, not at 0"),
+        ("Mixture.stages = ((0, {'a': 1.0}), (0, {'b': 1.0}))", "must increase"),
+        ("Data.batch_size = 9\nStep.accumulation = 2", "must be a multiple of Step.accumulation"),
+        ("Data.held_out = ('a',)", "trains on it"),
+        ("Schedule.start = 'source'", "needs Run.init"),
+        ("Run.init = 'hf:x'", "'run:DIR'"),
+    ],
+)
+def test_a_wrong_binding_is_one_clear_line(base, override, message):
+    with pytest.raises(ConfigError) as error:
+        config.load(Run, [base], override.split("\n"))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_errors_name_file_and_line(base):
+    base.write_text(base.read_text().replace("Schedule.peak = 1e-2", "Schedule.peak = -1.0"))
+    line = base.read_text().splitlines().index("Schedule.peak = -1.0") + 1
+    with pytest.raises(ConfigError, match=f"{base}:{line}: Schedule.peak"):
+        config.load(Run, [base])
+    base.write_text(base.read_text().replace("Schedule.peak = -1.0", "Schedule.pek = 1.0"))
+    with pytest.raises(ConfigError, match=f"{base}:{line}: Schedule has no field pek"):
+        config.load(Run, [base])
+
+
+def test_a_missing_value_is_named(base):
+    base.write_text(base.read_text().replace("Model.num_layers = 2", ""))
+    with pytest.raises(ConfigError, match=r"No value for Model\.num_layers"):
+        config.load(Run, [base])
+
+
+def test_includes_are_read_in_place_and_circles_refused(base, tmp_path):
+    (tmp_path / "more.gin").write_text("Schedule.peak = 0.5\n")
+    outer = tmp_path / "outer.gin"
+    outer.write_text(f"include '{base}'\ninclude '{tmp_path / 'more.gin'}'\nRun.steps = 7\n")
+    loaded = config.load(Run, [outer]).value
+    assert (loaded.schedule.peak, loaded.steps) == (0.5, 7)
+    base.write_text(f"include '{outer}'\n" + base.read_text())
+    with pytest.raises(ConfigError, match="goes in a circle"):
+        config.load(Run, [outer])
+
+
+def test_imports_are_recorded_and_run_only_when_asked(base, tmp_path, monkeypatch):
+    (tmp_path / "registry_of_test.py").write_text("raise RuntimeError('imported')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    base.write_text("import registry_of_test\n" + base.read_text())
+    assert config.load(Run, [base]).imports == ("registry_of_test",)
+    with pytest.raises(RuntimeError, match="imported"):
+        config.load(Run, [base], run_imports=True)
+
+
+def test_comparison_tells_what_may_change_on_resume(base):
+    old = config.load(Run, [base]).value
+    new = config.load(Run, [base], ["Run.steps = 99", "Data.batch_size = 16"]).value
+    changes = {change.path: change.fixed for change in config.compare(old, new)}
+    assert changes == {"steps": False, "data.batch_size": True}
+    assert config.compare(old, old) == []
+
+
+def test_one_load_leaves_nothing_for_the_next(base):
+    config.load(Run, [base], ["Run.steps = 77"])
+    assert config.load(Run, [base]).value.steps == 12
+
+
+def test_configs_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = config.resolve("configs/runs/quickstart_base.gin")
+    assert found == pathlib.Path(tiny.REPO / "configs/runs/quickstart_base.gin")
+    with pytest.raises(ConfigError, match=r"Did you mean runs/quickstart_base\.gin"):
+        config.resolve("runs/quickstart_bas.gin")

@@ -1,0 +1,99 @@
+"""The chunked vocabulary loss against float64 NumPy."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from twjax.training.loss import next_token_sums
+
+B, S, D, V, REAL = 3, 12, 8, 32, 27
+
+
+@pytest.fixture(scope="module")
+def case():
+    rng = np.random.default_rng(0)
+    return {
+        "hidden": rng.normal(size=(B, S, D)),
+        "head": rng.normal(size=(D, V)),
+        "tokens": rng.integers(0, REAL, (B, S)),
+        "weights": rng.integers(0, 2, (B, S)),
+    }
+
+
+def reference(case):
+    """Per-row sums [B] of nll, squared log-normaliser, hits and weight, looping in float64."""
+    nll, z, hits, weight = np.zeros((4, B))
+    for b in range(B):
+        for s in range(S - 1):
+            if case["weights"][b, s + 1] == 0:
+                continue
+            scores = (case["hidden"][b, s] @ case["head"])[:REAL]
+            log_z = np.log(np.exp(scores).sum())
+            target = case["tokens"][b, s + 1]
+            nll[b] += log_z - scores[target]
+            z[b] += log_z**2
+            hits[b] += scores.argmax() == target
+            weight[b] += 1
+    return nll, z, hits, weight
+
+
+def sums(case, chunks, per_row=False, hidden=None):
+    hidden = case["hidden"] if hidden is None else hidden
+    return next_token_sums(
+        jnp.asarray(hidden, jnp.float32),
+        jnp.asarray(case["head"], jnp.float32),
+        jnp.asarray(case["tokens"]),
+        jnp.asarray(case["weights"], jnp.uint8),
+        vocab_size=REAL,
+        chunks=chunks,
+        per_row=per_row,
+    )
+
+
+@pytest.mark.parametrize("chunks", [1, 3, 12])
+def test_sums_equal_float64(case, chunks):
+    for ours, theirs in zip(sums(case, chunks, per_row=True), reference(case), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    for ours, theirs in zip(sums(case, chunks), reference(case), strict=True):
+        np.testing.assert_allclose(ours, theirs.sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("chunks", [1, 4])
+def test_gradient_equals_finite_differences(case, chunks):
+    grad = jax.grad(lambda h: sums(case, chunks, hidden=h).nll)(
+        jnp.asarray(case["hidden"], jnp.float32)
+    )
+    rng = np.random.default_rng(1)
+    direction = rng.normal(size=(B, S, D))
+    step = 1e-5
+    ends = [
+        reference(case | {"hidden": case["hidden"] + sign * step * direction})[0].sum()
+        for sign in (1, -1)
+    ]
+    slope = (ends[0] - ends[1]) / (2 * step)
+    np.testing.assert_allclose(float(jnp.sum(grad * direction)), slope, rtol=1e-4)
+
+
+def test_the_first_token_and_unweighted_tokens_are_never_predicted(case):
+    other = case | {"tokens": case["tokens"].copy()}
+    other["tokens"][case["weights"] == 0] = 1
+    other["tokens"][:, 0] = 2
+    np.testing.assert_array_equal(sums(case, 2).nll, sums(other, 2).nll)
+
+
+def test_whole_logits_are_never_in_memory():
+    """The largest float32 of the compiled gradient is a chunk of logits, not all of them."""
+    B, S, V, chunks = 4, 256, 4096, 16
+
+    def loss(hidden, head):
+        tokens = jnp.zeros((B, S), jnp.int32)
+        ones = jnp.ones((B, S), jnp.uint8)
+        return next_token_sums(hidden, head, tokens, ones, vocab_size=V, chunks=chunks).nll
+
+    shapes = jax.ShapeDtypeStruct((B, S, 8), jnp.float32), jax.ShapeDtypeStruct((8, V), jnp.float32)
+    compiled = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(*shapes).compile()
+    whole = B * S * V * 4
+    assert compiled.memory_analysis().temp_size_in_bytes < whole / 2

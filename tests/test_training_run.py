@@ -1,0 +1,274 @@
+"""Whole runs in processes of their own: killed, stopped, resumed, spread over hosts, refused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from twjax import storage
+
+STEPS = 120
+LONG = [f"Run.steps = {STEPS}", "Run.log_every = 1", "Checkpoint.every = 7"]
+LONG = [part for binding in LONG for part in ("--set", binding)]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return tiny.write_config(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def unbroken(config, tmp_path_factory):
+    """A run that nothing disturbs, and the modules that its process had loaded at its end."""
+    run_dir = tmp_path_factory.mktemp("unbroken") / "run"
+    arguments = ["train", str(config), "--run-dir", str(run_dir), *LONG]
+    program = (
+        "import sys; from twjax.cli import main\n"
+        f"code = main({arguments!r})\n"
+        "print(' '.join(sys.modules)); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=tiny.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return run_dir, done.stdout.split()
+
+
+def start(config, run_dir, *arguments, devices=1, **extra):
+    return subprocess.Popen(
+        [sys.executable, "-m", "twjax", "train", config, "--run-dir", run_dir, *arguments],
+        env=tiny.environment(devices, **extra),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_step(run_dir, step, process):
+    """Returns when the log has this step, or the process has ended."""
+    while process.poll() is None:
+        done = storage.read_json_lines(run_dir / "metrics.jsonl") if run_dir.exists() else []
+        if any(record["step"] >= step for record in done):
+            return
+        time.sleep(0.002)
+
+
+def test_the_trainer_loads_neither_tensorflow_nor_seqio(unbroken):
+    loaded = {name.partition(".")[0] for name in unbroken[1]}
+    assert "jax" in loaded
+    assert not loaded & {"tensorflow", "tensorflow_text", "seqio", "tensorflow_datasets"}
+
+
+def test_kill_dash_nine_again_and_again_changes_no_loss(config, unbroken, tmp_path):
+    run_dir = tmp_path / "run"
+    chance = random.Random(0)
+    kills = 0
+    for _ in range(3):
+        process = start(config, run_dir, *LONG)
+        logged = storage.read_json_lines(run_dir / "metrics.jsonl")
+        reached = max((record["step"] for record in logged), default=0)
+        wait_for_step(run_dir, reached + chance.randint(5, 35), process)
+        time.sleep(chance.random() * 0.05)
+        process.kill()
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+    done = tiny.twjax("train", config, "--run-dir", run_dir, *LONG)
+    assert done.returncode == 0, done.stderr
+    assert kills >= 2
+    assert tiny.losses(run_dir) == tiny.losses(unbroken[0])
+    evaluations = [
+        [(r["step"], r["task"], r["bits_per_byte"]) for r in tiny.records(d, "eval")]
+        for d in (run_dir, unbroken[0])
+    ]
+    assert evaluations[0] == evaluations[1]
+    tokens = [tiny.records(d, "train")[-1]["tokens"] for d in (run_dir, unbroken[0])]
+    assert tokens[0] == tokens[1]
+
+
+def test_sigterm_saves_and_exits_zero_and_the_run_goes_on(config, unbroken, tmp_path):
+    run_dir = tmp_path / "run"
+    process = start(config, run_dir, *LONG)
+    wait_for_step(run_dir, 20, process)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert "Asked to stop" in output
+    ledger = storage.read_json_lines(run_dir / "ledger.jsonl")
+    assert ledger[-1]["event"] == "stop"
+    stopped = ledger[-1]["step"]
+    assert 20 <= stopped < STEPS
+    assert (run_dir / "checkpoints" / str(stopped)).is_dir()
+    assert tiny.twjax("train", config, "--run-dir", run_dir, *LONG).returncode == 0
+    assert tiny.losses(run_dir) == tiny.losses(unbroken[0])
+    again = tiny.twjax("train", config, "--run-dir", run_dir, *LONG)
+    assert again.returncode == 0 and f"all {STEPS} steps are done" in again.stderr
+
+
+def test_two_processes_agree_with_one_and_their_checkpoint_restores_on_one(config, tmp_path):
+    short = ["--set", "Run.steps = 12", "--set", "Run.log_every = 1"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pair = tmp_path / "pair"
+    processes = [
+        start(
+            config,
+            pair,
+            *short,
+            devices=4,
+            TWJAX_COORDINATOR=f"127.0.0.1:{port}",
+            TWJAX_NUM_PROCESSES="2",
+            TWJAX_PROCESS_ID=str(number),
+        )
+        for number in range(2)
+    ]
+    outputs = [process.communicate(timeout=280)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    alone = tmp_path / "alone"
+    assert tiny.twjax("train", config, "--run-dir", alone, *short).returncode == 0
+    a, b = tiny.losses(pair), tiny.losses(alone)
+    assert list(a) == list(b) == list(range(1, 13))
+    np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-4)
+    more = ["--set", "Run.steps = 15", "--set", "Run.log_every = 1"]
+    for run_dir in (pair, alone):
+        done = tiny.twjax("train", config, "--run-dir", run_dir, *more)
+        assert done.returncode == 0, done.stderr
+    a, b = tiny.losses(pair), tiny.losses(alone)
+    np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-4)
+
+
+def test_a_changed_setting_is_shown_and_a_changed_identity_refused(config, unbroken, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(unbroken[0], run_dir)
+    longer = [*LONG, "--set", f"Run.steps = {STEPS + 1}"]
+    other = [*longer, "--set", "Data.batch_size = 16"]
+    refused = tiny.twjax("train", config, "--run-dir", run_dir, *other)
+    assert refused.returncode == 1
+    assert "data.batch_size 8 -> 16" in refused.stderr and "--allow-change" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+    allowed = tiny.twjax("train", config, "--run-dir", run_dir, "--allow-change", *other)
+    assert allowed.returncode == 0, allowed.stderr
+    assert "+ data.batch_size = 16  (fixed)" in allowed.stderr
+    last = storage.read_json_lines(run_dir / "ledger.jsonl")[-2]
+    assert last["event"] == "resume" and any("batch_size" in c for c in last["changes"])
+
+
+@contextlib.contextmanager
+def small_disk(folder, kilobytes):
+    """Mounts a small tmpfs on `folder`; where that isn't allowed the size of a file is bounded."""
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+    if subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
+        limit = (8 * 1024, 8 * 1024)
+        yield {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)}
+        return
+    try:
+        yield {}
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_saved(config, tmp_path):
+    with small_disk(tmp_path / "disk", 900) as options:
+        run_dir = tmp_path / "disk" / "run"
+        command = ["train", config, "--run-dir", run_dir, "--set", "Run.steps = 60"]
+        command += ["--set", "Checkpoint.every = 1", "--set", "Checkpoint.keep = 100"]
+        done = tiny.twjax(*command, **options)
+        assert done.returncode == 1, done.stderr
+        error = [line for line in done.stderr.splitlines() if "error:" in line]
+        assert len(error) == 1 and "Traceback" not in done.stderr, done.stderr
+        folder = run_dir / "checkpoints"
+        whole = sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit())
+        kept = tmp_path / "kept"
+        shutil.copytree(run_dir, kept)
+    if whole:
+        done = tiny.twjax("train", config, "--run-dir", kept, "--set", "Run.steps = 60")
+        assert done.returncode == 0, done.stderr
+        assert f"going on from step {whole[-1]} of 60" in done.stderr
+    steps = [record["step"] for record in tiny.records(kept, "train")]
+    assert steps == sorted(set(steps))
+
+
+def test_a_run_starts_from_another_ones_weights(config, unbroken, tmp_path):
+    run_dir = tmp_path / "child"
+    sets = [
+        f"Run.init = 'run:{unbroken[0]}'",
+        "Schedule.start = 'source'",
+        "Schedule.warmup_steps = 4",
+        "Run.log_every = 1",
+    ]
+    arguments = [part for binding in sets for part in ("--set", binding)]
+    done = tiny.twjax("train", config, "--run-dir", run_dir, *arguments)
+    assert done.returncode == 0, done.stderr
+    parent = {r["task"]: r for r in tiny.records(unbroken[0], "eval") if r["step"] == STEPS}
+    child = {r["task"]: r for r in tiny.records(run_dir, "eval") if r["step"] == 0}
+    for task, record in parent.items():
+        assert child[task]["bits_per_byte"] == record["bits_per_byte"]
+    final = tiny.records(unbroken[0], "train")[-1]["learning_rate"]
+    first = tiny.records(run_dir, "train")[0]["learning_rate"]
+    assert first == pytest.approx(final + (1e-2 - final) / 5, rel=1e-5)
+    other = tiny.twjax(
+        "train", config, "--run-dir", tmp_path / "no", *arguments, "--set", "Model.mlp_dim = 64"
+    )
+    assert other.returncode == 1 and "Model.mlp_dim 32 there, 64 here" in other.stderr
+
+
+def test_the_log_holds_the_mixture_that_was_read(unbroken):
+    last = tiny.records(unbroken[0], "train")[-1]
+    assert sum(last["rows"].values()) == STEPS * 8
+    # 6 steps at 70/30, the rest at 20/80.
+    assert last["rows"]["a"] == pytest.approx(6 * 8 * 0.7 + (STEPS - 6) * 8 * 0.2, abs=1)
+
+
+def test_tensorboard_reads_what_was_written(unbroken):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(unbroken[0] / "tb"))
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    assert {"train/loss", "eval/a/bits_per_byte"} <= set(tags)
+    written = {event.step: event.value for event in events.Scalars("train/loss")}
+    logged = tiny.losses(unbroken[0])
+    assert written and all(written[s] == pytest.approx(logged[s][0]) for s in written)
+
+
+def test_a_broken_cache_is_one_line(config, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(config.parent, folder)
+    text = config.read_text().replace(str(config.parent), str(folder))
+    (folder / "tiny.gin").write_text(text)
+
+    def refused(*sets):
+        arguments = [part for binding in sets for part in ("--set", binding)]
+        done = tiny.twjax("train", folder / "tiny.gin", "--run-dir", tmp_path / "no", *arguments)
+        assert done.returncode == 1
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert not (tmp_path / "no").exists() or not any((tmp_path / "no").iterdir())
+        return done.stderr
+
+    assert "Model.vocab_size (97) is not the 96 ids" in refused("Model.vocab_size = 97")
+    missing = refused("Mixture.stages = ((0, {'zh': 1.0}),)")
+    assert "no cached rows of task zh" in missing and "twjax tasks cache" in missing
+    uneven = refused("Data.batch_size = 9", "Step.accumulation = 1", "Step.accumulation = 3")
+    assert "Data.batch_size" in uneven or "multiple" in uneven
+    info = next(folder.glob("cache/a/train/*/f0/info.json"))
+    file = info.parent / json.loads(info.read_text())["files"][0]["file"]
+    os.truncate(file, file.stat().st_size // 2)
+    assert str(file) in refused()

@@ -1,0 +1,70 @@
+"""Learning rates at chosen steps, from the schedules' definitions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from twjax.config import Schedule
+from twjax.training.schedule import make_schedule
+
+STEPS, WARM, PEAK = 100, 10, 0.5
+
+
+def rates(start=0.0, **options):
+    schedule = make_schedule(
+        Schedule(**{"peak": PEAK, "warmup_steps": WARM, **options}), STEPS, start
+    )
+    return [float(schedule(step)) for step in range(STEPS)]
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear", "rsqrt", "constant", "wsd"])
+def test_warmup_is_linear_from_the_start_rate_to_the_peak(kind):
+    got = rates(start=0.1, kind=kind, rsqrt_offset=1)
+    steps = [(0.1 + (PEAK - 0.1) * (s + 1) / (WARM + 1)) for s in range(WARM)]
+    np.testing.assert_allclose(got[:WARM], steps, rtol=1e-6)
+    assert got[WARM] == pytest.approx(PEAK)
+    assert max(got) == pytest.approx(PEAK)
+
+
+def test_cosine_and_linear_end_at_their_final_share():
+    body = STEPS - WARM - 1
+    for s, (cosine, linear) in enumerate(
+        zip(rates(kind="cosine", final=0.2), rates(kind="linear", final=0.2), strict=True)
+    ):
+        if s >= WARM:
+            t = (s - WARM) / body
+            wave = 0.5 * (1 + math.cos(math.pi * t))
+            assert cosine == pytest.approx(PEAK * (0.2 + 0.8 * wave), rel=1e-5)
+            assert linear == pytest.approx(PEAK * (1 - 0.8 * t), rel=1e-5)
+
+
+def test_rsqrt_is_flat_until_its_offset_and_then_falls_as_one_over_root():
+    got = rates(kind="rsqrt", rsqrt_offset=40)
+    assert got[39] == got[WARM] == pytest.approx(PEAK)
+    assert got[80] == pytest.approx(PEAK * math.sqrt(40 / 80), rel=1e-5)
+    # T5: 1/sqrt(max(n, k)) with base rate 1 is a peak of 1/sqrt(k).
+    t5 = rates(kind="rsqrt", peak=1 / math.sqrt(50), warmup_steps=0, rsqrt_offset=50)
+    for n in (0, 49, 50, 99):
+        assert t5[n] == pytest.approx(1 / math.sqrt(max(n, 50)), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("decay", "share"),
+    [
+        ("linear", lambda t: 1 - 0.9 * t),
+        ("exp", lambda t: 0.1**t),
+        ("1-sqrt", lambda t: 1 - 0.9 * math.sqrt(t)),
+    ],
+)
+def test_wsd_holds_the_peak_and_decays_over_its_last_part(decay, share):
+    got = rates(kind="wsd", decay=decay, decay_fraction=0.2, final=0.1)
+    assert all(rate == pytest.approx(PEAK) for rate in got[WARM:81])
+    for step in (80, 85, 99):
+        assert got[step] == pytest.approx(PEAK * share((step - 80) / 19), rel=1e-4)
+
+
+def test_a_schedule_without_warmup_begins_at_its_peak():
+    assert rates(kind="cosine", warmup_steps=0)[0] == pytest.approx(PEAK)

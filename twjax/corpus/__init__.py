@@ -1,0 +1,1 @@
+"""Documents: read, cleaned by steps, and written as shards with a manifest."""

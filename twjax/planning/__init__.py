@@ -1,0 +1,1 @@
+"""What a run will cost, from the compiler, before a device is rented."""

@@ -1,0 +1,246 @@
+"""Compiles a run's own train step for TPUs that aren't there, and reads off what it needs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import pathlib
+import re
+import tempfile
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from twjax.config import ConfigError, Run
+from twjax.models.decoder import Network
+from twjax.models.spec import count_weights
+from twjax.parallel.mesh import axis_sizes, make_mesh
+from twjax.parallel.sharding import RULES, batch_sharding
+from twjax.planning import hlo
+from twjax.planning.flops import model_flops_per_token
+from twjax.planning.topology import Topology
+from twjax.training.optimizer import make_optimizer
+from twjax.training.schedule import make_schedule
+from twjax.training.state import TrainState, abstract_state
+from twjax.training.step import make_train_step
+
+
+class CompilerError(RuntimeError):
+    """The TPU compiler refused the program for another reason than HBM."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """HBM of one device in bytes, by what it holds while the step runs.
+
+    `layout` is what the device's tiled layouts add to the arguments; `outputs` what doesn't reuse
+    the donated state's memory. When the program doesn't fit, `temporaries` is what the compiler
+    still needed when it gave up, so the total may be more than this.
+    """
+
+    parameters: float
+    optimizer: float
+    batch: float
+    layout: float
+    temporaries: float
+    outputs: float
+    program: float
+    usable: float
+    fits: bool
+
+    @property
+    def total(self) -> float:
+        parts = (self.parameters, self.optimizer, self.batch, self.layout, self.temporaries)
+        return sum(parts) + self.outputs + self.program
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What one training step of a run needs on a topology.
+
+    `model_flops` is the arithmetic of one step over all devices (`planning.flops`); `work` is
+    what the compiled program executes on one device, None if the compiler left no program.
+    """
+
+    topology: Topology
+    mesh: dict[str, int]
+    num_parameters: int
+    tokens: int
+    model_flops: float
+    memory: Memory
+    work: hlo.Work | None
+    compile_seconds: float
+
+    @property
+    def flops_per_token(self) -> float:
+        return self.model_flops / self.tokens
+
+    @property
+    def seconds_at_peak(self) -> float:
+        """The least time that the model's arithmetic can take, at the chips' bfloat16 peak."""
+        return self.model_flops / (self.topology.num_chips * self.topology.chip.flops)
+
+
+def check(run: Run, topology: Topology) -> dict[str, int]:
+    """Returns the mesh's sizes on a topology; raises `ConfigError` for what can't be divided."""
+    slices = run.mesh.slice
+    if slices not in (-1, topology.num_slices):
+        raise ConfigError(
+            f"Mesh.slice ({slices}) must be {topology.num_slices}, the number of slices of "
+            f"{topology.name}."
+        )
+    sizes = axis_sizes(run.mesh, topology.num_devices)
+    if sizes["slice"] != topology.num_slices:
+        raise ConfigError(
+            f"Mesh.slice ({sizes['slice']}) must be {topology.num_slices}, the number of slices "
+            f"of {topology.name}; fill another axis with -1."
+        )
+    parts = math.prod(sizes[axis] for axis in RULES["batch"])
+    unit = parts * run.step.accumulation
+    if run.data.batch_size % unit:
+        axes = " x ".join(f"{axis} {sizes[axis]}" for axis in RULES["batch"])
+        micro = f" in {run.step.accumulation} microbatches" if run.step.accumulation > 1 else ""
+        nearest = max(round(run.data.batch_size / unit), 1) * unit
+        raise ConfigError(
+            f"Data.batch_size ({run.data.batch_size}) must be a multiple of {unit}: on "
+            f"{topology.name} its rows are divided over {parts} devices ({axes}){micro}. Set "
+            f"Data.batch_size = {nearest}, or move devices to another axis of Mesh."
+        )
+    context = math.prod(sizes[axis] for axis in RULES["seq"])
+    if run.data.seq_len % context:
+        raise ConfigError(
+            f"Data.seq_len ({run.data.seq_len}) must be a multiple of Mesh.context ({context})."
+        )
+    return sizes
+
+
+def plan(run: Run, topology: Topology) -> Plan:
+    """Compiles one step of `run` for `topology`; no weight is ever allocated.
+
+    Raises `ConfigError` for a batch or a weight that can't be divided, and `CompilerError` with
+    the compiler's own reason when it fails otherwise than by running out of HBM.
+    """
+    sizes = check(run, topology)
+    mesh = make_mesh(run.mesh, topology.devices())
+    network = Network.create(run.model)
+    start = run.schedule.start
+    schedule = make_schedule(run.schedule, run.steps, 0.0 if isinstance(start, str) else start)
+    optimizer = make_optimizer(run.optimizer, schedule, network.specs)
+    state, batch = abstract_state(network, optimizer, mesh), abstract_batch(run, mesh)
+    step = make_train_step(network, run, optimizer, schedule, mesh)
+
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="twjax-plan-") as dump:
+        with jax.set_mesh(mesh):
+            lowered = step.lower(state, batch)
+        compiled, needed = _compile(lowered, dump)
+        text = _module_text(compiled, pathlib.Path(dump))
+    seconds = time.monotonic() - begin
+
+    tokens = run.data.batch_size * run.data.seq_len
+    return Plan(
+        topology=topology,
+        mesh=sizes,
+        num_parameters=count_weights(network.specs),
+        tokens=tokens,
+        model_flops=tokens * model_flops_per_token(run.model, network.specs, run.data.seq_len),
+        memory=_memory(compiled, needed, state, batch, topology.chip.usable_bytes),
+        work=None if text is None else hlo.analyse(text, topology.num_slices),
+        compile_seconds=seconds,
+    )
+
+
+def abstract_batch(run: Run, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes, dtypes and shardings of a batch of cached rows."""
+    shape, sharding = (run.data.batch_size, run.data.seq_len), batch_sharding(mesh)
+    dtypes = {"tokens": jnp.int32, "segment_ids": jnp.int32, "loss_weights": jnp.uint8}
+    return {
+        name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+        for name, dtype in dtypes.items()
+    }
+
+
+def _compile(lowered: Any, dump: str) -> tuple[Any, float]:
+    """Returns the compiled step, or None and the bytes of HBM that it would have needed."""
+    try:
+        return lowered.compile(compiler_options={"xla_dump_to": dump}), 0.0
+    except jax.errors.JaxRuntimeError as error:
+        needed = out_of_hbm(str(error))
+        if needed is None:
+            raise CompilerError(one_line(str(error))) from error
+        return None, needed
+
+
+def out_of_hbm(message: str) -> float | None:
+    """Returns the bytes that a program needed, by the compiler's error; None for other errors."""
+    size = r"([\d.]+)([KMGT]?)i?B?"
+    for pattern in (
+        rf"Used {size} of [\d.]+[KMGT]?i?B? hbm",
+        rf"memory required[^(]*\({size}\) exceeds available HBM",
+    ):
+        if match := re.search(pattern, message):
+            return float(match[1]) * 1024 ** " KMGT".index(match[2] or " ")
+    return None
+
+
+def one_line(message: str) -> str:
+    """Shortens a compiler's error to its reason, without stacks, dumps and source traces."""
+    head = re.split(r"\n\s*\n|\n=== |\nThe MLIR |\n\s*at |\nStacktrace", message.strip())[0]
+    text = " ".join(head.split())
+    text = text if len(text) <= 400 else text[:400].rsplit(" ", 1)[0] + " …"
+    return f"The TPU compiler refused the step: {text}"
+
+
+def _module_text(compiled: Any, dump: pathlib.Path) -> str | None:
+    """Returns the optimised module, from the dump where the compiled object can't print it.
+
+    With SparseCore offloads `as_text` fails inside libtpu; the file says the same.
+    """
+    if compiled is not None:
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            return compiled.as_text()
+    for ending in ("after_codegen.txt", "after_optimizations.txt"):
+        files = sorted(dump.glob(f"*jit_step*.{ending}"))
+        if files:
+            return files[-1].read_text(encoding="utf-8")
+    return None
+
+
+def _memory(compiled: Any, needed: float, state: TrainState, batch: Any, usable: float) -> Memory:
+    parameters = _device_bytes(state.params)
+    optimizer = _device_bytes(state.optimizer) + _device_bytes(state.step)
+    rows = _device_bytes(batch)
+    arguments = parameters + optimizer + rows
+    if compiled is None:
+        layout, outputs, program = 0.0, 0.0, 0.0
+        temporaries = max(needed - arguments, 0.0)
+    else:
+        stats = compiled.memory_analysis()
+        layout = max(stats.argument_size_in_bytes - arguments, 0)
+        outputs = max(stats.output_size_in_bytes - stats.alias_size_in_bytes, 0)
+        temporaries, program = stats.temp_size_in_bytes, stats.generated_code_size_in_bytes
+    return Memory(
+        parameters=parameters,
+        optimizer=optimizer,
+        batch=rows,
+        layout=layout,
+        temporaries=temporaries,
+        outputs=outputs,
+        program=program,
+        usable=usable,
+        fits=compiled is not None,
+    )
+
+
+def _device_bytes(tree: Any) -> float:
+    """Returns the bytes of one device's share of an abstract tree."""
+    return float(
+        sum(
+            math.prod(leaf.sharding.shard_shape(leaf.shape)) * np.dtype(leaf.dtype).itemsize
+            for leaf in jax.tree.leaves(tree)
+        )
+    )

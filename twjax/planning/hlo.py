@@ -1,0 +1,367 @@
+"""What an optimised HLO module does in one run: matrix products and collectives.
+
+XLA's own cost analysis counts the body of a loop once and a Pallas kernel as nothing, so the
+text of the module is walked here, loops times their trip counts. The text comes from
+`compiled.as_text()` or from a file of `--xla_dump_to`.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from twjax.planning.hlo_text import Instruction, arrays, callees, parse, root, shape_bytes
+
+COLLECTIVES = (
+    "all-gather",
+    "reduce-scatter",
+    "all-reduce",
+    "all-to-all",
+    "ragged-all-to-all",
+    "collective-permute",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """One kind of collective in one run of the module, on one device.
+
+    `bytes` is the whole buffer that is gathered, reduced or sent, not what passes one link.
+    `across_slices` is whether any group spans TPU slices, over the data-centre network.
+    """
+
+    kind: str
+    across_slices: bool
+    count: int
+    bytes: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What one run of the module executes on one device.
+
+    `matmul_flops` counts two operations a multiply-add in dots and convolutions; `kernel_flops`
+    those of splash attention's Pallas kernels, the causal half. `unknown_loops` are loops whose
+    trip count the text doesn't tell; they count once.
+    """
+
+    matmul_flops: float
+    kernel_flops: float
+    collectives: tuple[Collective, ...]
+    unknown_loops: tuple[str, ...]
+
+    @property
+    def flops(self) -> float:
+        return self.matmul_flops + self.kernel_flops
+
+
+def analyse(text: str, num_slices: int = 1) -> Work:
+    """Walks a module's text from its entry.
+
+    `num_slices` divides the partitions into as many equal ranges, one a TPU slice: the order that
+    `parallel.mesh` gives them.
+    """
+    return _Module(text).work(num_slices)
+
+
+class _Module:
+    def __init__(self, text: str):
+        self.computations, self.entry = parse(text)
+        if not self.entry:
+            raise ValueError("The HLO text has no ENTRY computation; was the file cut off?")
+        # Splash attention's backward pass is one kernel for dk, dv and dq, or two.
+        self._separate_dq = re.search(r"%splash\w*_dq", text) is not None
+        self._callers = {
+            body: (name, instruction)
+            for name, instructions in self.computations.items()
+            for instruction in instructions.values()
+            if instruction.opcode == "while"
+            for body in (instruction.attribute("body"), instruction.attribute("condition"))
+            if body
+        }
+        self._unknown: list[str] = []
+
+    def work(self, num_slices: int) -> Work:
+        matmul = kernel = 0.0
+        counts: collections.Counter[tuple[str, bool]] = collections.Counter()
+        sizes: collections.Counter[tuple[str, bool]] = collections.Counter()
+        for computation, instruction, times, fusion in self._walk(self.entry, 1, ()):
+            names = self.computations[computation]
+            matmul += times * _matmul_flops(instruction, names)
+            kernel += times * self._kernel_flops(instruction, names)
+            kind = instruction.opcode.removesuffix("-start")
+            if kind not in COLLECTIVES or not _starts(instruction, fusion):
+                continue
+            if kind == "all-reduce" and any(i.opcode == "dynamic-slice" for i in fusion):
+                # How the TPU compiler writes a reduce-scatter.
+                kind = "reduce-scatter"
+            key = (kind, _crosses(instruction.attributes, num_slices))
+            counts[key] += times
+            sizes[key] += times * _payload(instruction, names)  # type: ignore[assignment]
+        collectives = tuple(
+            Collective(kind, across, counts[kind, across], sizes[kind, across])
+            for kind in COLLECTIVES
+            for across in (False, True)
+            if counts[kind, across]
+        )
+        return Work(matmul, kernel, collectives, tuple(dict.fromkeys(self._unknown)))
+
+    def _walk(
+        self, name: str, times: int, fusion: tuple[Instruction, ...]
+    ) -> Iterator[tuple[str, Instruction, int, tuple[Instruction, ...]]]:
+        """Yields each executed instruction with how often, and the fusion that it is part of."""
+        for instruction in self.computations[name].values():
+            yield name, instruction, times, fusion
+            inner, factor = fusion, 1
+            if instruction.opcode == "while":
+                factor, inner = self._trips(name, instruction), ()
+            elif instruction.opcode == "fusion" and not fusion:
+                inner = tuple(self._contents(instruction))
+            for callee in callees(instruction):
+                if callee in self.computations:
+                    yield from self._walk(callee, times * factor, inner)
+
+    def _contents(self, instruction: Instruction) -> Iterator[Instruction]:
+        for callee in callees(instruction):
+            for inner in self.computations.get(callee, {}).values():
+                yield inner
+                yield from self._contents(inner)
+
+    def _trips(self, computation: str, loop: Instruction) -> int:
+        """Returns a loop's trip count: from XLA's note, or from its counter, bound and step."""
+        if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes):
+            return int(known[1])
+        condition = self.computations[loop.attribute("condition") or ""]
+        compare = root(condition)
+        sides = list(compare.operands)
+        if compare.opcode == "fusion":
+            inner = self.computations[compare.attribute("calls") or ""]
+            compare = root(inner)
+            # A fused parameter stands for the fusion's operand of that number.
+            sides = [
+                sides[int(inner[s].arguments)] if inner[s].opcode == "parameter" else s
+                for s in compare.operands
+            ]
+        for counter, bound in (sides, sides[::-1]) if compare.opcode == "compare" else ():
+            if counter not in condition or condition[counter].opcode != "get-tuple-element":
+                continue
+            element = condition[counter].element
+            start = self._element(computation, loop.operands[0], element)
+            end = self._constant(loop.attribute("condition") or "", bound)
+            step = self._step(loop.attribute("body") or "", element)
+            if start is None or end is None or not step:
+                continue
+            inclusive = compare.attribute("direction") in ("LE", "GE")
+            return max(0, math.ceil((end - start + (step if inclusive else 0)) / step))
+        self._unknown.append(loop.name)
+        return 1
+
+    def _step(self, body: str, element: int) -> int | None:
+        names = self.computations[body]
+        following = names.get(root(names).operands[element])
+        while following is not None and following.opcode in ("copy", "bitcast"):
+            following = names.get(following.operands[0])
+        if following is None or following.opcode not in ("add", "fusion"):
+            return None
+        # The counter plus a constant, written out or as a fusion of just that.
+        scopes = [(body, names, following)]
+        if following.opcode == "fusion":
+            callee = following.attribute("calls") or ""
+            inner = self.computations[callee]
+            scopes = [(callee, inner, root(inner)), (body, names, following)]
+        for scope, _, instruction in scopes:
+            for operand in instruction.operands:
+                value = self._constant(scope, operand)
+                if value is not None:
+                    return value
+        return None
+
+    def _constant(self, computation: str, name: str, depth: int = 0) -> int | None:
+        """Follows a scalar to the integer constant that it is, through tuples and loops."""
+        instruction = self.computations[computation].get(name)
+        if instruction is None or depth > 16:
+            return None
+        if instruction.opcode == "constant":
+            literal = instruction.arguments.strip()
+            return int(literal) if re.fullmatch(r"-?\d+", literal) else None
+        if instruction.opcode in ("copy", "bitcast", "convert", "copy-start", "copy-done"):
+            return self._constant(computation, instruction.operands[0], depth + 1)
+        if instruction.opcode == "get-tuple-element":
+            return self._element(
+                computation, instruction.operands[0], instruction.element, depth + 1
+            )
+        return None
+
+    def _element(self, computation: str, name: str, element: int, depth: int = 0) -> int | None:
+        instruction = self.computations[computation].get(name)
+        if instruction is None or depth > 16:
+            return None
+        if instruction.opcode == "tuple":
+            return self._constant(computation, instruction.operands[element], depth + 1)
+        if instruction.opcode == "while" and self._unchanged(instruction, element):
+            return self._element(computation, instruction.operands[0], element, depth + 1)
+        if instruction.opcode == "parameter" and computation in self._callers:
+            caller, loop = self._callers[computation]
+            if self._unchanged(loop, element):
+                return self._element(caller, loop.operands[0], element, depth + 1)
+        return None
+
+    def _unchanged(self, loop: Instruction, element: int) -> bool:
+        """Whether a loop hands an element of its state on as it came."""
+        body = self.computations[loop.attribute("body") or ""]
+        following = body.get(root(body).operands[element])
+        while following is not None and following.opcode in ("copy", "bitcast"):
+            following = body.get(following.operands[0])
+        return (
+            following is not None
+            and following.opcode == "get-tuple-element"
+            and following.element == element
+            and body[following.operands[0]].opcode == "parameter"
+        )
+
+    def _kernel_flops(self, instruction: Instruction, names: dict[str, Instruction]) -> float:
+        """FLOPs of splash attention's kernels, half of the S x S square each product.
+
+        Forward: q·k and p·v. Backward for dk and dv: both scores again, dp, dv, dk, and dq where
+        it is fused in; the separate dq kernel makes scores, dp and dq.
+        """
+        match = re.match(r"splash_m[hq]a_(fwd|dkv|dq)", instruction.name)
+        if instruction.opcode != "custom-call" or match is None:
+            return 0.0
+        matmuls = {"fwd": 2, "dkv": 4 if self._separate_dq else 5, "dq": 3}[match[1]]
+        floats = [
+            dims
+            for operand in instruction.operands
+            if operand in names
+            for dtype, dims in arrays(names[operand].shape)[:1]
+            if dtype in ("bf16", "f32") and len(dims) >= 3
+        ]
+        if len(floats) < 2:
+            return 0.0
+        query, key = floats[0], floats[1]
+        return matmuls * 2.0 * math.prod(query) * key[-2] / 2
+
+
+def _starts(instruction: Instruction, fusion: tuple[Instruction, ...]) -> bool:
+    """Whether this is where a collective begins, not a later part of the same one.
+
+    The TPU compiler spreads an asynchronous collective over fusions: one that starts it, ones
+    that compute while it runs, and one that ends it; each holds a copy of the instruction.
+    """
+    targets = {i.attribute("custom_call_target") or "" for i in fusion}
+    text = " ".join(i.attributes for i in fusion if i.opcode == "custom-call")
+    if "AsyncCollectiveStart" in text or "AsyncCollectiveStart" in targets:
+        return True
+    if "AsyncCollectiveDone" in text:
+        return False
+    return "async_collective_fusion_config" not in instruction.attributes
+
+
+def _payload(instruction: Instruction, names: dict[str, Instruction]) -> float:
+    inputs = sum(shape_bytes(names[o].shape) for o in instruction.operands if o in names)
+    if instruction.opcode.startswith("collective-permute"):
+        return inputs
+    output = shape_bytes(instruction.shape)
+    if instruction.opcode == "all-gather-start":
+        # The start of a gather returns its operands beside the result.
+        output -= inputs
+    return max(inputs, output)
+
+
+def _crosses(attributes: str, num_slices: int) -> bool:
+    if num_slices == 1:
+        return False
+    groups = _groups(attributes)
+    if groups is None:
+        return True
+    partitions = int(groups.max()) + 1
+    owner = groups // max(1, math.ceil(partitions / num_slices))
+    return bool((owner != owner[:, :1]).any())
+
+
+def _groups(attributes: str) -> np.ndarray | None:
+    """Returns int [groups, members] of replica groups or source-target pairs; None if unknown."""
+    pairs = r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]*\})\}"
+    if match := re.search(pairs, attributes):
+        rows = [[int(x) for x in row.split(",")] for row in re.findall(r"\{([\d,]+)\}", match[1])]
+        return np.array(rows) if rows else None
+    iota = r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?"
+    if match := re.search(iota, attributes):
+        shape, dims, order = ([int(x) for x in (g or "").split(",") if x] for g in match.groups())
+        ids = np.arange(math.prod(dims)).reshape(dims)
+        return (ids.transpose(order) if order else ids).reshape(shape)
+    if match := re.search(r"replica_groups=(?:@?mesh)?\w*\[([^\]]*)\]\s*\{([^}]*)\}", attributes):
+        sizes = {axis: int(size) for axis, size in re.findall(r"'(\w+)'=(\d+)", match[1])}
+        chosen = re.findall(r"'(\w+)'", match[2])
+        # A part of an axis, or an own order of devices, isn't decoded.
+        if not sizes or ":" in match[2] or "device_ids" in match[1]:
+            return None
+        axes = list(sizes)
+        order = [i for i, a in enumerate(axes) if a not in chosen]
+        order += [axes.index(a) for a in chosen]
+        ids = np.arange(math.prod(sizes.values())).reshape(list(sizes.values()))
+        return ids.transpose(order).reshape(-1, math.prod(sizes[a] for a in chosen))
+    return None
+
+
+def _matmul_flops(instruction: Instruction, names: dict[str, Instruction]) -> float:
+    if instruction.opcode not in ("dot", "convolution"):
+        return 0.0
+    operands = [names[o].shape for o in instruction.operands[:2] if o in names]
+    if len(operands) < 2:
+        return 0.0
+    (_, left), (_, right), (_, out) = (arrays(s)[0] for s in (*operands, instruction.shape))
+    if instruction.opcode == "dot":
+        match = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.attributes)
+        dims = [int(d) for d in match[1].split(",") if d] if match else []
+        return 2.0 * math.prod(out) * math.prod(left[d] for d in dims)
+    # The TPU compiler writes every dot as a convolution.
+    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", instruction.attributes)
+    if labels is None:
+        return 0.0
+    window = dict(re.findall(r"(\w+)=([\dx_\-]+)", _window(instruction.attributes)))
+    flops = 2.0 * out[labels[3].index("b")] * out[labels[3].index("f")]
+    flops *= right[labels[2].index("i")]
+    for d in range(len(left) - 2):
+        flops *= _valid_taps(
+            left[labels[1].index(str(d))],
+            right[labels[2].index(str(d))],
+            out[labels[3].index(str(d))],
+            pad=int(window["pad"].split("x")[d].split("_")[0]) if "pad" in window else 0,
+            stride=int(window["stride"].split("x")[d]) if "stride" in window else 1,
+            dilate_left=int(window["lhs_dilate"].split("x")[d]) if "lhs_dilate" in window else 1,
+            dilate_right=int(window["rhs_dilate"].split("x")[d]) if "rhs_dilate" in window else 1,
+        )
+    return flops
+
+
+def _window(attributes: str) -> str:
+    match = re.search(r"window=\{([^}]*)\}", attributes)
+    return match[1] if match else ""
+
+
+@functools.cache
+def _valid_taps(
+    size: int,
+    kernel: int,
+    out: int,
+    *,
+    pad: int,
+    stride: int,
+    dilate_left: int,
+    dilate_right: int,
+) -> int:
+    """Counts pairs (output, kernel position) that meet an input, not padding or a hole.
+
+    A dot over a batch dim becomes a convolution of which most taps fall outside.
+    """
+    outputs = np.arange(out)[:, None] * stride - pad
+    position = outputs + np.arange(kernel)[None, :] * dilate_right
+    inside = (position >= 0) & (position <= (size - 1) * dilate_left)
+    return int((inside & (position % dilate_left == 0)).sum())

@@ -1,0 +1,108 @@
+"""One HTML file that tells what runs did: it holds all it needs and asks no network."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from twjax import __version__
+from twjax.report import several, single
+from twjax.report.chart import clean
+from twjax.report.read import RunLog, read_run
+from twjax.report.summary import Comparison, Roles, compare, headline, replay_sentence
+from twjax.storage import atomic_writer
+
+Path = str | os.PathLike[str]
+
+
+def write_report(
+    runs: Sequence[Path] | Mapping[str, Path],
+    output: Path,
+    title: str = "",
+    roles: Roles | None = None,
+) -> pathlib.Path:
+    """Writes the report of one run, or of several side by side, and returns its path.
+
+    `runs` are run directories; a mapping names them. Of several runs the comparison comes first.
+    Raises ValueError for a folder that is no run directory, or for a run or domain in `roles`
+    that these runs don't have. The file is whole or absent.
+    """
+    named = runs if isinstance(runs, Mapping) else None
+    paths = list(named.values()) if named is not None else list(runs)
+    if not paths:
+        raise ValueError("a report needs at least one run directory.")
+    names = list(named) if named is not None else _names(paths)
+    logs = [read_run(path, name) for path, name in zip(paths, names, strict=True)]
+    comparison = compare(logs, roles)
+    title = title or (f"Run {names[0]}" if len(logs) == 1 else f"{len(logs)} runs compared")
+    body = _one(comparison) if len(logs) == 1 else _many(comparison)
+    with atomic_writer(output) as file:
+        file.write(_document(title, body))
+    return pathlib.Path(output)
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """The folders' names, with as many parents as tell them apart."""
+    parts = [pathlib.Path(path).resolve().parts for path in paths]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(p[-depth:]) for p in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise ValueError(f"{paths[0]}: a run is given twice; name each run once.")
+
+
+def _one(comparison: Comparison) -> str:
+    run = comparison.runs[0]
+    lead = f'<p class="lead">{clean(headline(comparison, run))}</p>'
+    return lead + single.run_section(comparison, run)
+
+
+def _many(comparison: Comparison) -> str:
+    parts = []
+    replay = replay_sentence(comparison)
+    if replay:
+        parts.append(f'<p class="lead">{clean(replay)}</p>')
+    lines = several.run_lines(comparison)
+    if lines:
+        items = "".join(f"<li><b>{clean(run.name)}</b>: {clean(text)}.</li>" for run, text in lines)
+        parts.append(f"<ul>{items}</ul>")
+    links = "".join(
+        f'<a href="#run-{i}">{clean(run.name)}</a>' for i, run in enumerate(comparison.runs)
+    )
+    parts.append(f"<nav>Each run: {links}</nav>")
+    parts.append("<h2>Comparison: bits-per-byte by domain</h2>")
+    parts.append(several.comparison_table(comparison))
+    charts = [several.plane(comparison), *several.domain_charts(comparison)]
+    parts.append(f'<div class="charts">{"".join(charts)}</div>')
+    parts.append(several.last_samples(comparison))
+    for i, run in enumerate(comparison.runs):
+        parts.append(
+            f'<section id="run-{i}"><h2>Run: {clean(run.name)}</h2>{_story(comparison, run)}'
+        )
+        parts.append(single.run_section(comparison, run) + "</section>")
+    return "".join(parts)
+
+
+def _story(comparison: Comparison, run: RunLog) -> str:
+    return f'<p class="lead">{clean(headline(comparison, run))}</p>'
+
+
+def _document(title: str, body: str) -> str:
+    static = importlib.resources.files("twjax.report") / "static"
+    style = (static / "report.css").read_text(encoding="utf-8")
+    script = (static / "report.js").read_text(encoding="utf-8")
+    # The policy makes the promise binding: a browser refuses any request from this page.
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        "style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:\">\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{clean(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f"<header><h1>{clean(title)}</h1></header>\n<main>\n{body}\n"
+        '<p class="note">Bits-per-byte: the model\'s loss on held-out text in bits, per UTF-8 byte '
+        f"of it; lower is better. Written by twjax {clean(__version__)}.</p>\n</main>\n"
+        f"<script>\n{script}</script>\n</body>\n</html>\n"
+    )

@@ -1,0 +1,203 @@
+"""A run directory as data: the columns that were logged, the evaluations, the samples."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import functools
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+COLUMNS = (
+    "tokens",
+    "loss",
+    "accuracy",
+    "grad_norm",
+    "learning_rate",
+    "tokens_per_second",
+    "step_seconds",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """What the model wrote after `prompt` at `step`."""
+
+    step: int
+    prompt: str
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class RunLog:
+    """Everything that a run directory tells.
+
+    `steps` and each list of `columns` are of one length, a value a logged step; a value that was
+    not logged is nan. `rows` counts the rows consumed since the run began, at `row_steps`.
+    `bits_per_byte` is {task: {step: value}}, steps rising. `unreadable` counts by file the lines
+    that were left out, torn by a writer that was killed; `not_numbers` counts by column the values
+    that were logged but are not finite.
+    """
+
+    name: str
+    path: pathlib.Path
+    steps: list[int]
+    columns: dict[str, list[float]]
+    row_steps: list[int]
+    rows: dict[str, list[int]]
+    bits_per_byte: dict[str, dict[int, float]]
+    samples: list[Sample]
+    ledger: list[dict[str, Any]]
+    config: str
+    versions: dict[str, Any]
+    unreadable: dict[str, int]
+    not_numbers: dict[str, int]
+
+    @property
+    def last_step(self) -> int:
+        """The last step of which anything was logged."""
+        evaluated = [step for points in self.bits_per_byte.values() for step in points]
+        return max([0, *self.steps[-1:], *evaluated])
+
+    @functools.cached_property
+    def _known_tokens(self) -> list[tuple[int, float]]:
+        pairs = zip(self.steps, self.columns["tokens"], strict=True)
+        return [(0, 0.0), *((step, tokens) for step, tokens in pairs if math.isfinite(tokens))]
+
+    def tokens_at(self, step: int) -> float:
+        """Returns the tokens trained on by the end of `step`, between logged steps by a line."""
+        known = self._known_tokens
+        right = bisect.bisect_left(known, step, key=lambda pair: pair[0])
+        if right == len(known):
+            last_step, last = known[-1]
+            return last * step / last_step if last_step else float("nan")
+        if known[right][0] == step:
+            return known[right][1]
+        (s0, t0), (s1, t1) = known[right - 1], known[right]
+        return t0 + (t1 - t0) * (step - s0) / (s1 - s0)
+
+
+def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
+    """Reads a run directory; `name` is what the report calls it, by default the folder's name.
+
+    Lines torn by a killed writer are left out and counted. Where a resumed run logged a step
+    twice, the later record holds, and what was logged past the step it went back to is dropped.
+    Raises ValueError for a folder that is absent or has no `metrics.jsonl`.
+    """
+    path = pathlib.Path(path)
+    if not path.is_dir():
+        raise ValueError(f"{path}: no such run directory; give the folder that `twjax train` made.")
+    metrics = path / "metrics.jsonl"
+    if not metrics.is_file():
+        raise ValueError(
+            f"{path}: holds no metrics.jsonl, so it is not a run directory or nothing was logged "
+            "yet; give the folder that `twjax train` made."
+        )
+    unreadable: dict[str, int] = {}
+    train: dict[int, dict[str, Any]] = {}
+    evaluations: dict[str, dict[int, float]] = {}
+    last = -1
+    for record in _records(metrics, unreadable):
+        step = record.get("step")
+        if not isinstance(step, int):
+            _count(unreadable, metrics)
+        elif record.get("kind") == "train":
+            if step <= last:
+                train = {s: r for s, r in train.items() if s < step}
+                for points in evaluations.values():
+                    for later in [s for s in points if s > step]:
+                        del points[later]
+            last = step
+            train[step] = record
+        elif record.get("kind") == "eval" and "bits_per_byte" in record:
+            task = str(record.get("task", "(unnamed)"))
+            evaluations.setdefault(task, {})[step] = _number(record["bits_per_byte"])
+    records = list(train.values())
+    row_steps = [step for step, record in train.items() if isinstance(record.get("rows"), dict)]
+    config, versions = path / "config.gin", path / "versions.json"
+    return RunLog(
+        name=name or path.resolve().name,
+        path=path,
+        steps=list(train),
+        columns={key: [_number(r.get(key)) for r in records] for key in COLUMNS},
+        row_steps=row_steps,
+        rows=_row_columns([train[step]["rows"] for step in row_steps]),
+        bits_per_byte={t: dict(sorted(p.items())) for t, p in sorted(evaluations.items()) if p},
+        samples=_samples(path / "samples", unreadable),
+        ledger=list(_records(path / "ledger.jsonl", unreadable)),
+        config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
+        versions=_versions(versions),
+        unreadable=unreadable,
+        not_numbers={
+            key: sum(key in r and not math.isfinite(_number(r[key])) for r in records)
+            for key in COLUMNS
+        },
+    )
+
+
+def _records(path: pathlib.Path, unreadable: dict[str, int]) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        return
+    # Only "\n" ends a record: text inside one may hold U+2028 and other line separators.
+    with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
+        for line in file:
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError:
+                record = None
+            if isinstance(record, dict):
+                yield record
+            else:
+                _count(unreadable, path)
+
+
+def _count(unreadable: dict[str, int], path: pathlib.Path) -> None:
+    unreadable[path.name] = unreadable.get(path.name, 0) + 1
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return float("nan")
+    return float(value)
+
+
+def _row_columns(counts: list[dict[str, Any]]) -> dict[str, list[int]]:
+    tasks = sorted({task for count in counts for task in count})
+    columns: dict[str, list[int]] = {}
+    for task in tasks:
+        column, seen = [], 0
+        for count in counts:
+            value = count.get(task, seen)
+            seen = value if isinstance(value, int) else seen
+            column.append(seen)
+        columns[task] = column
+    return columns
+
+
+def _samples(folder: pathlib.Path, unreadable: dict[str, int]) -> list[Sample]:
+    samples = []
+    for path in folder.glob("*.jsonl") if folder.is_dir() else ():
+        for record in _records(path, unreadable):
+            step = record.get("step", path.stem)
+            if str(step).isdecimal():
+                prompt, text = (str(record.get(key, "")) for key in ("prompt", "text"))
+                samples.append(Sample(int(step), prompt, text))
+            else:
+                _count(unreadable, path)
+    return sorted(samples, key=lambda sample: sample.step)
+
+
+def _versions(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); delete it or restore it.") from error
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,1 @@
+"""SentencePiece vocabularies: training, and encoding and decoding without TensorFlow."""
