@@ -183,11 +183,9 @@ def _build_laws(output: pathlib.Path) -> pathlib.Path:
 
 def _train(corpus: pathlib.Path, output: pathlib.Path) -> pathlib.Path:
     bindings = {"inputs": (str(corpus),), "output": str(output), "max_sentences": 30_000}
-    sets = [
-        part
-        for name, value in bindings.items()
-        for part in ("--set", f"Vocabulary.{name} = {value!r}")
-    ]
+    sets = []
+    for name, value in bindings.items():
+        sets += ["--set", f"Vocabulary.{name} = {value!r}"]
     _twjax("vocab", "train", "configs/corpora/quickstart_vocab.gin", *sets)
     return output
 

@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("corpus", nargs="?", type=pathlib.Path, help="default: the laws")
     parser.add_argument("--vocabulary", type=pathlib.Path, help="default: trained on the corpus")
     parser.add_argument("--seq-len", type=int, default=SEQ_LEN)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--json", type=pathlib.Path, help="write the figures there as well")
     args = parser.parse_args()

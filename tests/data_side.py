@@ -1,4 +1,4 @@
-"""Real documents as small corpus folders, and a small vocabulary: what the data side's tests use."""
+"""Real documents as small corpus folders, and a small vocabulary, for tests of the data side."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def vocabulary(size: int = 700) -> str:
         model_prefix=str(folder / "small"),
         vocab_size=size,
         byte_fallback=True,
-        hard_vocab_limit=False,
+        split_digits=True,
         character_coverage=0.98,
         normalization_rule_name="identity",
         add_dummy_prefix=False,

@@ -27,7 +27,7 @@ def test_every_token_but_the_first_is_predicted_exactly_once(lengths, seq_len):
     for length, tokens in zip(lengths, restore(plan, lengths), strict=True):
         assert [at for at, predicted in tokens if predicted] == list(range(1, length))
         # What isn't predicted is the first token, or repeats the one before the cut.
-        assert [at for at, predicted in tokens if not predicted][0] == 0
+        assert next(at for at, predicted in tokens if not predicted) == 0
 
 
 @settings(deadline=None)

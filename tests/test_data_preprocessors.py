@@ -59,14 +59,13 @@ def test_language_model_is_the_document_between_bos_and_eos(vocabulary):
 def test_prefix_lm_pieces_give_the_document_back(vocabulary):
     from twjax.data.preprocessors import prefix_lm
 
-    length = {"inputs": 64, "targets": 64}
-    for text in (*data_side.texts()[:5], *data_side.ODD_TEXTS):
-        found = apply(prefix_lm, [text], vocabulary, length)
-        joined = [token for e in found for token in e["inputs"] + e["targets"]]
-        assert joined == whole(vocabulary, text)
-        for example in found:
-            assert 2 <= len(example["inputs"] + example["targets"]) <= 64
-            assert example["inputs"] and example["targets"]
+    texts = (*data_side.texts()[:20], *data_side.ODD_TEXTS)
+    found = apply(prefix_lm, texts, vocabulary, {"inputs": 64, "targets": 64})
+    joined = [token for e in found for token in e["inputs"] + e["targets"]]
+    assert joined == [token for text in texts for token in whole(vocabulary, text)]
+    for example in found:
+        assert 2 <= len(example["inputs"] + example["targets"]) <= 64
+        assert example["inputs"] and example["targets"]
 
 
 def test_prefix_lm_cuts_anywhere(vocabulary):
@@ -101,10 +100,12 @@ def restore(example, vocabulary):
 def test_span_corruption_can_be_undone(vocabulary):
     from twjax.data.preprocessors import span_corruption
 
-    for text in (*data_side.texts()[:8], *data_side.ODD_TEXTS):
-        found = apply(span_corruption, [text], vocabulary, {"inputs": 64, "targets": 64})
-        assert all(e["inputs"][-1] == e["targets"][-1] == EOS for e in found)
-        assert [t for e in found for t in restore(e, vocabulary)] == vocabulary.encode(text)
+    texts = (*data_side.texts()[:20], *data_side.ODD_TEXTS)
+    found = apply(span_corruption, texts, vocabulary, {"inputs": 64, "targets": 64})
+    assert all(e["inputs"][-1] == e["targets"][-1] == EOS for e in found)
+    assert all(len(e["inputs"]) <= 64 for e in found)
+    restored = [token for e in found for token in restore(e, vocabulary)]
+    assert restored == [token for text in texts for token in vocabulary.encode(text)]
 
 
 def test_sentinels_are_unique_and_count_down_from_the_end(vocabulary):
@@ -128,7 +129,7 @@ def test_lengths_are_those_of_t5_and_pieces_have_them(vocabulary, inputs, raw, t
     assert span_corruption_lengths(inputs) == (raw, targets)
     # Digits are split, so this text has exactly one token a character.
     text = "7" * raw
-    assert len(vocabulary.encode(text)) == raw or pytest.skip("the test vocabulary merges digits")
+    assert len(vocabulary.encode(text)) == raw
     found = apply(span_corruption, [text], vocabulary, {"inputs": inputs})
     assert [(len(e["inputs"]), len(e["targets"])) for e in found] == [(inputs, targets)]
 
@@ -191,8 +192,8 @@ def test_chance_depends_on_the_document_and_the_seed_alone(vocabulary, name):
     names = [f"n{i}" for i in range(6)]
     run = functools.partial(apply, step, vocabulary=vocabulary, sequence_length=length)
     together = run(texts, names=names)
-    apart = [e for t, n in zip(texts, names, strict=True) for e in run([t], names=[n])]
-    assert together == apart
+    shards = [run(texts[half], names=names[half]) for half in (slice(0, 2), slice(2, 6))]
+    assert together == shards[0] + shards[1]
     assert run(texts, names=names, seed=1) != together
     assert run(texts, names=[f"m{i}" for i in range(6)]) != together
 
@@ -216,9 +217,7 @@ def test_wiki40b_markers_become_line_ends():
         "\n_START_SECTION_\n登山\n_START_PARAGRAPH_\n需申請。"
     )
     (found,) = clean_wiki40b(documents([text])).as_numpy_iterator()
-    assert found["text"].decode() == (
-        "玉山\n\n臺灣最高峰。\n標高 3,952 公尺。\n\n登山\n\n需申請。"
-    )
+    assert found["text"].decode() == ("玉山\n\n臺灣最高峰。\n標高 3,952 公尺。\n\n登山\n\n需申請。")
     assert found["id"] == b"doc-0"
 
 

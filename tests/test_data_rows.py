@@ -6,6 +6,7 @@ import importlib
 import os
 import pathlib
 import pickle
+import subprocess
 import sys
 import threading
 
@@ -172,15 +173,46 @@ def test_an_abandoned_writer_leaves_nothing_that_reads_as_a_cache(tmp_path: path
     assert list((tmp_path / "laws/train/4").iterdir()) == []
 
 
+def run_writer(cache: pathlib.Path, code: str) -> subprocess.CompletedProcess:
+    """Runs code in a process of its own, with `place` that of a cache of rows of length 4."""
+    prelude = (
+        "import os, resource, signal, sys, test_data_rows as here; from twjax.data import rows\n"
+        "place = (sys.argv[1], 'laws', 'train', 4, 'f')\n"
+    )
+    root = pathlib.Path(rows.__file__).parents[2]
+    path = os.pathsep.join([str(root), str(pathlib.Path(__file__).parent)])
+    return subprocess.run(
+        [sys.executable, "-c", prelude + code, cache],
+        env=os.environ | {"PYTHONPATH": path},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("batches", [30, 400])
+def test_a_file_that_cannot_be_written_is_named(tmp_path: pathlib.Path, batches: int) -> None:
+    # A limit on the size of files stands for a full disk; it shows while writing or at the end.
+    done = run_writer(
+        tmp_path,
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))\n"
+        "with rows.RowWriter(*place, token_bytes=here.TOKEN_BYTES) as writer:\n"
+        f"  for seed in range({batches}): writer.write(here.decoder_rows(100, 4, seed))\n"
+        "  writer.finish(documents=1, text_bytes=1, vocabulary={}, ingredients={})",
+    )
+    [last] = done.stderr.strip().splitlines()[-1:]
+    assert last.startswith(f"OSError: {tmp_path}/laws/train/4/.tmp-"), done.stderr
+    assert "could not be written" in last
+    assert list((tmp_path / "laws/train/4").iterdir()) == []
+
+
 def test_a_killed_writer_is_invisible_and_the_next_one_sweeps_up(tmp_path: pathlib.Path) -> None:
-    pid = os.fork()
-    if pid == 0:
-        writer = rows.RowWriter(
-            tmp_path, "laws", "train", 4, "f", token_bytes=TOKEN_BYTES, rows_per_file=2
-        )
-        writer.write(decoder_rows(3, 4))
-        os._exit(9)
-    os.waitpid(pid, 0)
+    killed = run_writer(
+        tmp_path,
+        "with rows.RowWriter(*place, token_bytes=here.TOKEN_BYTES, rows_per_file=2) as writer:"
+        "  writer.write(here.decoder_rows(3, 4)); os._exit(9)",
+    )
+    assert killed.returncode == 9
     folder = tmp_path / "laws/train/4"
     assert [path.name.startswith(".tmp-") for path in folder.iterdir()] == [True]
     with pytest.raises(FileNotFoundError, match="no cached rows"):
@@ -350,6 +382,14 @@ def test_a_changed_preprocessor_makes_the_cache_stale(package: pathlib.Path) -> 
     (package / "steps.py").unlink()
     with pytest.raises(ValueError, match="can't be found any more"):
         reader.verify()
+
+
+def test_a_preprocessor_of_a_package_that_is_not_installed_is_not_compared(
+    tmp_path: pathlib.Path,
+) -> None:
+    step = {"name": "not_installed_here.steps.step", "arguments": {}, "source_sha256": "0"}
+    write_cache(tmp_path, decoder_rows(3, 4), preprocessors=(step,))
+    rows.RowReader(tmp_path, "laws", "train", 4).verify()
 
 
 def test_source_hash_needs_a_definition() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 
 import data_side
 import pytest
@@ -71,7 +72,7 @@ def test_equality_is_by_content_and_sentinels_and_survives_pickling(vocabulary, 
     from twjax.data.vocabulary import PieceVocabulary
 
     copy = tmp_path / "copy.model"
-    copy.write_bytes(open(data_side.vocabulary(), "rb").read())
+    shutil.copy(data_side.vocabulary(), copy)
     assert PieceVocabulary(copy, extra_ids=4) == vocabulary
     assert PieceVocabulary(copy) != vocabulary
     assert pickle.loads(pickle.dumps(vocabulary)) == vocabulary
@@ -89,7 +90,7 @@ def test_models_with_other_special_ids_are_refused(tmp_path):
     )
     with pytest.raises(ValueError, match=r"other.model: special ids are .*'pad': -1"):
         _ = PieceVocabulary(tmp_path / "other.model").eos_id
-    with pytest.raises(ValueError, match="absent.model: no such vocabulary"):
+    with pytest.raises(ValueError, match=r"absent.model: no such vocabulary"):
         _ = PieceVocabulary(tmp_path / "absent.model").eos_id
 
 
@@ -107,7 +108,9 @@ def test_an_unbound_vocabulary_fails_with_one_clear_line():
         lambda: unbound.eos_id,
     ]
     for use in uses:
-        with pytest.raises(ValueError, match="declared without a vocabulary.*tasks cache") as error:
+        with pytest.raises(
+            ValueError, match=r"declared without a vocabulary.*tasks cache"
+        ) as error:
             use()
         assert "\n" not in str(error.value)
 
@@ -142,6 +145,6 @@ def test_binding_leaves_the_declared_task_as_it_is(vocabulary, tmp_path):
     assert isinstance(declared.output_features["targets"].vocabulary, UnboundVocabulary)
 
     other = tmp_path / "other.model"
-    other.write_bytes(open(data_side.vocabulary(400), "rb").read())
+    shutil.copy(data_side.vocabulary(720), other)
     with pytest.raises(ValueError, match="is bound to"):
         with_vocabulary(bound, PieceVocabulary(other))

@@ -131,7 +131,7 @@ def compiler():
 def test_llama_3_8b_fits_a_v5p_128(compiler, capsys, tmp_path):
     assert command("v5p-128", output=tmp_path / "plan.json") == 0
     table = capsys.readouterr().out
-    assert "It fits." in table
+    assert "It fits" in table
     assert "8,030,261,248" in table
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert plan["fits"]
@@ -180,13 +180,15 @@ def test_slices_exchange_gradients_over_the_data_centre_network(compiler):
     plan = planning.plan(run, parse_topology("2xv5e-16"))
     assert plan.mesh == {"slice": 2, "data": 1, "fsdp": 16, "context": 1, "tensor": 1}
     assert plan.work is not None
+    within = {c.kind for c in plan.work.collectives if not c.across_slices}
     between = [c for c in plan.work.collectives if c.across_slices]
-    assert any(c.kind == "all-reduce" for c in between)
-    # Weights are gathered within a slice: only gradients and sums cross.
-    assert not any(c.kind == "all-gather" for c in between)
+    # Weights are gathered within a slice; only gradients and the loss's sums cross.
+    assert within
+    assert {c.kind for c in between} == {"all-reduce"}
+    # Each device sends its sixteenth of the float32 gradients.
+    assert sum(c.bytes for c in between) == pytest.approx(plan.num_parameters * 4 / 16, rel=0.2)
 
 
-@pytest.mark.slow
 def test_too_large_a_step_does_not_fit(compiler, capsys):
     overrides = ("Data.batch_size = 64", "Step.remat = 'none'", "Step.attention = 'reference'")
     assert command("v5e-16", *overrides) == 2

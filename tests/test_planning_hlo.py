@@ -130,22 +130,17 @@ def test_an_all_reduce_that_is_sliced_in_its_fusion_is_a_reduce_scatter():
     assert collectives(hlo.analyse(module(body, entry))) == {("reduce-scatter", False): (1, 256.0)}
 
 
-@pytest.mark.parametrize(
-    ("groups", "across"),
-    [
-        ("replica_groups={{0,1,2,3},{4,5,6,7}}", False),
-        ("replica_groups={{0,4},{1,5},{2,6},{3,7}}", True),
-        ("replica_groups=[2,4]<=[8]", False),
-        ("replica_groups=[4,2]<=[2,4]T(1,0)", True),
-        ("replica_groups=mesh['a'=2,'b'=4] {'b'}", False),
-        ("replica_groups=mesh['a'=2,'b'=4] {'a'}", True),
-        ("replica_groups=mesh['a'=2,'b'=4] {'a','b'}", True),
-        ("replica_groups={{0,1,2,3,4,5,6,7}}", True),
-    ],
-)
-def test_groups_that_span_slices_are_told_apart(groups, across):
-    text = loop(REDUCE.replace("replica_groups={{0,1,2,3}}", groups), 0, 3, 1)
-    assert collectives(hlo.analyse(text, num_slices=2)) == {("all-reduce", across): (3, 96.0)}
+def test_what_leaves_a_slice_is_told_apart():
+    """Several slices: one slice's program, and transfers through the host for the rest."""
+    send = """%t = token[] after-all()
+  %w = (f32[8]{0}, u32[], token[]) send(%x, %t), channel_id=2, is_host_transfer=true, \
+frontend_attributes={_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %u = token[] send-done(%w), channel_id=2, is_host_transfer=true
+  """
+    assert collectives(hlo.analyse(loop(send + REDUCE, 0, 3, 1))) == {
+        ("all-reduce", False): (3, 96.0),
+        ("all-reduce", True): (3, 96.0),
+    }
 
 
 def test_metadata_over_several_lines_and_kernels():
@@ -227,6 +222,6 @@ def test_real_programs_of_this_machine():
         jnp.float32,
         sharding=NamedSharding(mesh, PartitionSpec("a", "b")),
     )
-    work = hlo.analyse(program.lower(shape).compile().as_text(), num_slices=2)
+    work = hlo.analyse(program.lower(shape).compile().as_text())
     assert work.matmul_flops == outer * inner * 2 * width**3
     assert collectives(work) == {("all-reduce", False): (outer, outer * width * width * 4.0)}

@@ -29,6 +29,7 @@ SLICES = [
     ("v5p-12288", 6144, 6144, 1536, (16, 16, 24), (True, True, True)),
     ("v6e-4", 4, 4, 1, (2, 2), (False, False, False)),
     ("v6e-64", 64, 64, 16, (8, 8), (False, False, False)),
+    ("tpu7x-2", 1, 2, 1, (1, 1, 1), (False, False, False)),
     ("tpu7x-8", 4, 8, 1, (2, 2, 1), (False, False, False)),
     ("tpu7x-128", 64, 128, 16, (4, 4, 4), (True, True, True)),
     ("2xv5e-256", 512, 512, 128, (16, 16), (True, True, False)),
@@ -81,7 +82,9 @@ def test_without_the_compiler_the_error_says_what_to_install(monkeypatch):
         topology.require_compiler()
 
 
-@pytest.mark.parametrize("name", ["v4-16", "v5e-1", "v5e-8", "v5p-128", "tpu7x-8", "2xv6e-16"])
+@pytest.mark.parametrize(
+    "name", ["v4-16", "v5e-1", "v5e-8", "v5p-128", "tpu7x-2", "tpu7x-8", "2xv6e-16"]
+)
 def test_libtpu_describes_the_same_devices(name):
     pytest.importorskip("libtpu")
     topology.set_environment()

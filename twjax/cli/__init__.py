@@ -47,7 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         subparser.add_argument(
             "--debug", action="store_true", help="show the full traceback of an error"
         )
-    args = parser.parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # Taken out first, so that it may stand anywhere, also behind a command of a command.
+    debug = "--debug" in words
+    args = parser.parse_args([word for word in words if word != "--debug"])
     try:
         return modules[args.command].run(args)
     except KeyboardInterrupt:
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
-        if args.debug:
+        if debug:
             traceback.print_exc()
         else:
             print(f"twjax {args.command}: error: {_one_line(error)}", file=sys.stderr)

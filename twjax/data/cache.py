@@ -152,39 +152,29 @@ def build(request: Request, cache: str | os.PathLike[str], *, workers: int = 1) 
         shutil.rmtree(path)
     model = load_model(request.vocabulary)
     token_bytes = task_token_bytes(model, request.task.extra_ids)
-    try:
-        with (
-            RowWriter(
-                *place, fingerprint, row_format=request.row_format, token_bytes=token_bytes
-            ) as writer,
-            _scratch(folder) as scratch,
-        ):
-            packer = _Packer(request, writer)
-            for encoded in _encoded(request, scratch, workers):
-                packer.add(encoded)
-            packer.flush()
-            if packer.left_out:
-                _record(folder / f"left_out-{fingerprint}.jsonl", packer.left_out)
-            info = writer.finish(
-                documents=packer.documents,
-                text_bytes=packer.text_bytes,
-                vocabulary={
-                    "sha256": model.sha256,
-                    "size": len(token_bytes),
-                    "path": request.vocabulary,
-                },
-                ingredients=ingredients,
-            )
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or _is_full(folder):
-            raise OSError(
-                errno.ENOSPC,
-                f"No space left on device while caching {request.task.name} ({request.split}); "
-                "what was begun is removed. Free some space (about 14 bytes a token are needed) "
-                "and run again",
-                str(folder),
-            ) from error
-        raise
+    with (
+        RowWriter(
+            *place, fingerprint, row_format=request.row_format, token_bytes=token_bytes
+        ) as writer,
+        _scratch(folder) as scratch,
+        _full_disk_explained(request, folder),
+    ):
+        packer = _Packer(request, writer)
+        for encoded in _encoded(request, scratch, workers):
+            packer.add(encoded)
+        packer.flush()
+        if packer.left_out:
+            _record(folder / f"left_out-{fingerprint}.jsonl", packer.left_out)
+        info = writer.finish(
+            documents=packer.documents,
+            text_bytes=packer.text_bytes,
+            vocabulary={
+                "sha256": model.sha256,
+                "size": len(token_bytes),
+                "path": request.vocabulary,
+            },
+            ingredients=ingredients,
+        )
     return Built(info, path, True, len(packer.left_out))
 
 
@@ -207,6 +197,26 @@ def _scratch(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _full_disk_explained(request: Request, folder: pathlib.Path) -> Iterator[None]:
+    """Says so when the disk is full: ArrayRecord's own errors don't.
+
+    It has to look before what was written is removed again.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        known = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not known and shutil.disk_usage(folder).free >= 1 << 20:
+            raise
+        raise OSError(
+            errno.ENOSPC,
+            f"No space left on device while caching {request.task.name} ({request.split}); what "
+            "was begun is removed. Make room (about 14 bytes a token) and run again",
+            str(folder),
+        ) from error
 
 
 def _encoded(request: Request, scratch: pathlib.Path, workers: int) -> Iterator[Encoded]:
@@ -399,11 +409,3 @@ def _record(path: pathlib.Path, entries: Sequence[dict[str, object]]) -> None:
         for entry in entries:
             file.write(json.dumps(entry) + "\n")
     say(f"{len(entries)} examples were left out; {path} lists them")
-
-
-def _is_full(folder: pathlib.Path) -> bool:
-    """Whether the disk has no room left; ArrayRecord's own error doesn't say so."""
-    try:
-        return shutil.disk_usage(folder).free < 1 << 20
-    except OSError:
-        return False

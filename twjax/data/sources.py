@@ -100,6 +100,19 @@ class TfdsSource(seqio.TfdsDataSource):
             raise ValueError(f"TFDS {self.name} has no split {split!r} here; it has {known}.")
         return {"kind": "tfds", "name": name, "version": version, "split": self.split_map[split]}
 
+    def list_shards(self, split: str) -> Sequence[str]:
+        """Returns the file names of a split; the dataset must have been prepared."""
+        try:
+            return super().list_shards(split)
+        except (KeyError, ValueError) as error:
+            builder = self.tfds_dataset.builder
+            if builder.info.splits:
+                raise
+            raise ValueError(
+                f"TFDS {self.name} isn't prepared in {builder.data_dir}; run `tfds build "
+                f"{self.name.partition(':')[0]}`, or set TFDS_DATA_DIR to where it is."
+            ) from error
+
     def __repr__(self) -> str:
         return f"TfdsSource({self.name!r}, {self.split_map})"
 

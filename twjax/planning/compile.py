@@ -63,7 +63,7 @@ class Plan:
     """What one training step of a run needs on a topology.
 
     `model_flops` is the arithmetic of one step over all devices (`planning.flops`); `work` is
-    what the compiled program executes on one device, None if the compiler left no program.
+    what the compiled program executes on one device, None if there is none.
     """
 
     topology: Topology
@@ -149,7 +149,7 @@ def plan(run: Run, topology: Topology) -> Plan:
         tokens=tokens,
         model_flops=tokens * model_flops_per_token(run.model, network.specs, run.data.seq_len),
         memory=_memory(compiled, needed, state, batch, topology.chip.usable_bytes),
-        work=None if text is None else hlo.analyse(text, topology.num_slices),
+        work=None if text is None else hlo.analyse(text),
         compile_seconds=seconds,
     )
 
@@ -198,15 +198,16 @@ def one_line(message: str) -> str:
 def _module_text(compiled: Any, dump: pathlib.Path) -> str | None:
     """Returns the optimised module, from the dump where the compiled object can't print it.
 
-    With SparseCore offloads `as_text` fails inside libtpu; the file says the same.
+    With SparseCore offloads `as_text` fails inside libtpu; the file says the same. A program that
+    didn't fit has no final text.
     """
-    if compiled is not None:
-        with contextlib.suppress(jax.errors.JaxRuntimeError):
-            return compiled.as_text()
+    if compiled is None:
+        return None
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        return compiled.as_text()
     for ending in ("after_codegen.txt", "after_optimizations.txt"):
-        files = sorted(dump.glob(f"*jit_step*.{ending}"))
-        if files:
-            return files[-1].read_text(encoding="utf-8")
+        for file in dump.glob(f"*jit_step*.{ending}"):
+            return file.read_text(encoding="utf-8")
     return None
 
 
@@ -222,7 +223,11 @@ def _memory(compiled: Any, needed: float, state: TrainState, batch: Any, usable:
         stats = compiled.memory_analysis()
         layout = max(stats.argument_size_in_bytes - arguments, 0)
         outputs = max(stats.output_size_in_bytes - stats.alias_size_in_bytes, 0)
-        temporaries, program = stats.temp_size_in_bytes, stats.generated_code_size_in_bytes
+        program = stats.generated_code_size_in_bytes
+        # The peak is the whole of the compiler's HBM allocations. `temp_size_in_bytes` is not
+        # used: it was up to half again the size of the one allocation that holds all temporaries.
+        held = arguments + layout + outputs
+        temporaries = max(stats.peak_memory_in_bytes - held, 0)
     return Memory(
         parameters=parameters,
         optimizer=optimizer,

@@ -33,7 +33,7 @@ class Collective:
     """One kind of collective in one run of the module, on one device.
 
     `bytes` is the whole buffer that is gathered, reduced or sent, not what passes one link.
-    `across_slices` is whether any group spans TPU slices, over the data-centre network.
+    `across_slices` is whether it goes to other TPU slices, over the data-centre network.
     """
 
     kind: str
@@ -61,13 +61,9 @@ class Work:
         return self.matmul_flops + self.kernel_flops
 
 
-def analyse(text: str, num_slices: int = 1) -> Work:
-    """Walks a module's text from its entry.
-
-    `num_slices` divides the partitions into as many equal ranges, one a TPU slice: the order that
-    `parallel.mesh` gives them.
-    """
-    return _Module(text).work(num_slices)
+def analyse(text: str) -> Work:
+    """Walks a module's text from its entry."""
+    return _Module(text).work()
 
 
 class _Module:
@@ -87,30 +83,20 @@ class _Module:
         }
         self._unknown: list[str] = []
 
-    def work(self, num_slices: int) -> Work:
+    def work(self) -> Work:
         matmul = kernel = 0.0
-        counts: collections.Counter[tuple[str, bool]] = collections.Counter()
-        sizes: collections.Counter[tuple[str, bool]] = collections.Counter()
+        counts: dict[tuple[str, bool], int] = collections.defaultdict(int)
+        sizes: dict[tuple[str, bool], float] = collections.defaultdict(float)
         for computation, instruction, times, fusion in self._walk(self.entry, 1, ()):
             names = self.computations[computation]
             matmul += times * _matmul_flops(instruction, names)
             kernel += times * self._kernel_flops(instruction, names)
-            kind = instruction.opcode.removesuffix("-start")
-            if kind not in COLLECTIVES or not _starts(instruction, fusion):
-                continue
-            if kind == "all-reduce" and any(i.opcode == "dynamic-slice" for i in fusion):
-                # How the TPU compiler writes a reduce-scatter.
-                kind = "reduce-scatter"
-            key = (kind, _crosses(instruction.attributes, num_slices))
-            counts[key] += times
-            sizes[key] += times * _payload(instruction, names)  # type: ignore[assignment]
-        collectives = tuple(
-            Collective(kind, across, counts[kind, across], sizes[kind, across])
-            for kind in COLLECTIVES
-            for across in (False, True)
-            if counts[kind, across]
-        )
-        return Work(matmul, kernel, collectives, tuple(dict.fromkeys(self._unknown)))
+            key = _collective(instruction, fusion)
+            if key is not None and times:
+                counts[key] += times
+                sizes[key] += times * _payload(instruction, names)
+        found = tuple(Collective(*key, counts[key], sizes[key]) for key in sorted(counts))
+        return Work(matmul, kernel, found, tuple(dict.fromkeys(self._unknown)))
 
     def _walk(
         self, name: str, times: int, fusion: tuple[Instruction, ...]
@@ -170,12 +156,11 @@ class _Module:
         if following is None or following.opcode not in ("add", "fusion"):
             return None
         # The counter plus a constant, written out or as a fusion of just that.
-        scopes = [(body, names, following)]
+        scopes = [(body, following)]
         if following.opcode == "fusion":
             callee = following.attribute("calls") or ""
-            inner = self.computations[callee]
-            scopes = [(callee, inner, root(inner)), (body, names, following)]
-        for scope, _, instruction in scopes:
+            scopes.insert(0, (callee, root(self.computations[callee])))
+        for scope, instruction in scopes:
             for operand in instruction.operands:
                 value = self._constant(scope, operand)
                 if value is not None:
@@ -248,66 +233,47 @@ class _Module:
         return matmuls * 2.0 * math.prod(query) * key[-2] / 2
 
 
+def _collective(
+    instruction: Instruction, fusion: tuple[Instruction, ...]
+) -> tuple[str, bool] | None:
+    """Returns the kind of the collective that begins here, and whether it leaves the slice."""
+    attributes = instruction.attributes
+    if instruction.opcode == "send":
+        # A program of several slices is compiled for one; what crosses goes through the host.
+        crossing = re.search(r'_xla_megascale_transfer_type="(\w+)"', attributes)
+        return (crossing[1].lower().replace("_", "-"), True) if crossing else None
+    kind = instruction.opcode.removesuffix("-start")
+    if kind not in COLLECTIVES or not _starts(instruction, fusion):
+        return None
+    if kind == "all-reduce" and any(i.opcode == "dynamic-slice" for i in fusion):
+        # How the TPU compiler writes a reduce-scatter.
+        kind = "reduce-scatter"
+    return kind, False
+
+
 def _starts(instruction: Instruction, fusion: tuple[Instruction, ...]) -> bool:
     """Whether this is where a collective begins, not a later part of the same one.
 
     The TPU compiler spreads an asynchronous collective over fusions: one that starts it, ones
     that compute while it runs, and one that ends it; each holds a copy of the instruction.
     """
-    targets = {i.attribute("custom_call_target") or "" for i in fusion}
-    text = " ".join(i.attributes for i in fusion if i.opcode == "custom-call")
-    if "AsyncCollectiveStart" in text or "AsyncCollectiveStart" in targets:
+    calls = " ".join(i.attributes for i in fusion if i.opcode == "custom-call")
+    if "AsyncCollectiveStart" in calls:
         return True
-    if "AsyncCollectiveDone" in text:
+    if "AsyncCollectiveDone" in calls:
         return False
     return "async_collective_fusion_config" not in instruction.attributes
 
 
 def _payload(instruction: Instruction, names: dict[str, Instruction]) -> float:
     inputs = sum(shape_bytes(names[o].shape) for o in instruction.operands if o in names)
-    if instruction.opcode.startswith("collective-permute"):
+    if instruction.opcode.startswith(("collective-permute", "send")):
         return inputs
     output = shape_bytes(instruction.shape)
     if instruction.opcode == "all-gather-start":
         # The start of a gather returns its operands beside the result.
         output -= inputs
     return max(inputs, output)
-
-
-def _crosses(attributes: str, num_slices: int) -> bool:
-    if num_slices == 1:
-        return False
-    groups = _groups(attributes)
-    if groups is None:
-        return True
-    partitions = int(groups.max()) + 1
-    owner = groups // max(1, math.ceil(partitions / num_slices))
-    return bool((owner != owner[:, :1]).any())
-
-
-def _groups(attributes: str) -> np.ndarray | None:
-    """Returns int [groups, members] of replica groups or source-target pairs; None if unknown."""
-    pairs = r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]*\})\}"
-    if match := re.search(pairs, attributes):
-        rows = [[int(x) for x in row.split(",")] for row in re.findall(r"\{([\d,]+)\}", match[1])]
-        return np.array(rows) if rows else None
-    iota = r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?"
-    if match := re.search(iota, attributes):
-        shape, dims, order = ([int(x) for x in (g or "").split(",") if x] for g in match.groups())
-        ids = np.arange(math.prod(dims)).reshape(dims)
-        return (ids.transpose(order) if order else ids).reshape(shape)
-    if match := re.search(r"replica_groups=(?:@?mesh)?\w*\[([^\]]*)\]\s*\{([^}]*)\}", attributes):
-        sizes = {axis: int(size) for axis, size in re.findall(r"'(\w+)'=(\d+)", match[1])}
-        chosen = re.findall(r"'(\w+)'", match[2])
-        # A part of an axis, or an own order of devices, isn't decoded.
-        if not sizes or ":" in match[2] or "device_ids" in match[1]:
-            return None
-        axes = list(sizes)
-        order = [i for i, a in enumerate(axes) if a not in chosen]
-        order += [axes.index(a) for a in chosen]
-        ids = np.arange(math.prod(sizes.values())).reshape(list(sizes.values()))
-        return ids.transpose(order).reshape(-1, math.prod(sizes[a] for a in chosen))
-    return None
 
 
 def _matmul_flops(instruction: Instruction, names: dict[str, Instruction]) -> float:

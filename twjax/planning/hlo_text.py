@@ -120,7 +120,7 @@ def root(instructions: dict[str, Instruction]) -> Instruction:
 
 
 def callees(instruction: Instruction) -> list[str]:
-    """Returns the computations that an instruction runs; the scalar functions of reductions are left out."""
+    """Returns the computations that an instruction runs, not the scalar functions of reductions."""
     opcode, attributes = instruction.opcode, instruction.attributes
     if opcode in ("fusion", "async-start"):
         return [c for c in [instruction.attribute("calls")] if c]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import math
 from typing import Any
 
 from twjax.config import Run
+from twjax.parallel.sharding import RULES
 from twjax.planning.compile import Plan
 from twjax.planning.topology import GIB
 
@@ -31,6 +33,8 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             "chips": topology.num_chips,
             "devices": topology.num_devices,
             "hosts": topology.num_hosts,
+            "hbm_bytes_per_chip": topology.chip.hbm_bytes,
+            "peak_flops_per_chip": topology.chip.flops,
         },
         "mesh": plan.mesh,
         "parameters": plan.num_parameters,
@@ -56,7 +60,7 @@ def _header(plan: Plan, run: Run, name: str) -> list[str]:
     slices = f"{topology.num_slices} slices of " if topology.num_slices > 1 else ""
     shape = "x".join(map(str, topology.shape))
     devices = "" if topology.chip.devices == 1 else f", {topology.num_devices} devices"
-    rows = run.data.batch_size / topology.num_devices
+    rows = run.data.batch_size // math.prod(plan.mesh[axis] for axis in RULES["batch"])
     mesh = " x ".join(f"{axis} {size}" for axis, size in plan.mesh.items() if size > 1)
     return [
         f"{name} on {topology.name}",
@@ -65,7 +69,7 @@ def _header(plan: Plan, run: Run, name: str) -> list[str]:
         f"  mesh         {mesh or 'one device'}",
         f"  parameters   {plan.num_parameters:,}",
         f"  batch        {run.data.batch_size:,} rows of {run.data.seq_len:,} = {plan.tokens:,} "
-        f"tokens a step; {rows:g} rows a device",
+        f"tokens a step; {rows:,} a device",
         f"  compiled in  {plan.compile_seconds:.0f} s by libtpu {_version('libtpu')}, "
         f"jax {_version('jax')}",
     ]
@@ -89,7 +93,8 @@ def _memory(plan: Plan) -> list[str]:
     filled = min(round(share * BAR_WIDTH), BAR_WIDTH)
     lines.append(f"  [{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {share:.0%}")
     if memory.fits:
-        lines.append("  It fits.")
+        spare = (memory.usable - memory.total) / GIB
+        lines.append(f"  It fits, with {spare:.2f} GiB to spare.")
     else:
         lines.append(
             f"  It does not fit: {(memory.total - memory.usable) / GIB:.2f} GiB too much. More "

@@ -21,10 +21,10 @@ class Chip:
     """One TPU generation.
 
     `unit` is what the number in a slice's name counts, in units a chip: TensorCores (2) or chips
-    (1). `devices` is what JAX sees of a chip. `usable_bytes` is the HBM a program may plan with,
-    by device: what the compiler itself names when a program is too large (libtpu 0.0.50; 0.0.42
-    differs by 0.01 GiB). `hbm_bytes` (chip) and `flops` (bfloat16 a second, chip) are Cloud's
-    figures, pages docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x}.
+    (1). `devices` is what JAX sees of a chip. `max_chips` is a whole pod. `usable_bytes` is the
+    HBM that a program may plan with, a device: what the compiler itself names when a program is
+    too large (libtpu 0.0.50; 0.0.42 differs by 0.01 GiB). `hbm_bytes` and `flops` (bfloat16, a
+    second) of a chip are Cloud's: docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x}.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Topology:
         """Chips of one virtual machine: 4, or a whole 2-D slice of up to 8."""
         if self.chip.dims == 2 and math.prod(self.shape) <= 8:
             return (self.shape[0], self.shape[1], 1)
-        return (2, 2, 1)
+        return (min(self.shape[0], 2), min(self.shape[1], 2), 1)
 
     @property
     def wrap(self) -> tuple[bool, bool, bool]:
