@@ -125,10 +125,9 @@ def _seqios(source: Any, vocabulary: pathlib.Path, seq_len: int, split: bool) ->
         lengths, split="train", shuffle=False, trim_output_features=not split
     )
     if split:
+        slices: Any = tf.data.Dataset.from_tensor_slices
         dataset = dataset.flat_map(
-            lambda example: tf.data.Dataset.from_tensor_slices(
-                {"targets": _chunks(example["targets"], seq_len)}
-            )
+            lambda example: slices({"targets": _chunks(example["targets"], seq_len)})
         )
     converter = seqio.LMFeatureConverter(pack=True)
     rows = tokens = 0

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from twjax.training.loss import next_token_sums
+from twjax.training.loss import next_token_loss, next_token_sums
 
 B, S, D, V, REAL = 3, 12, 8, 32, 27
 
@@ -40,40 +40,52 @@ def reference(case):
     return nll, z, hits, weight
 
 
-def sums(case, chunks, per_row=False, hidden=None):
-    hidden = case["hidden"] if hidden is None else hidden
-    return next_token_sums(
-        jnp.asarray(hidden, jnp.float32),
+def arrays(case):
+    return (
+        jnp.asarray(case["hidden"], jnp.float32),
         jnp.asarray(case["head"], jnp.float32),
         jnp.asarray(case["tokens"]),
         jnp.asarray(case["weights"], jnp.uint8),
-        vocab_size=REAL,
-        chunks=chunks,
-        per_row=per_row,
+    )
+
+
+def sums(case, chunks):
+    return next_token_sums(*arrays(case), vocab_size=REAL, chunks=chunks)
+
+
+def loss(hidden, head, case, chunks, z_loss=0.0):
+    return next_token_loss(
+        hidden, head, *arrays(case)[2:], vocab_size=REAL, chunks=chunks, z_loss=z_loss
     )
 
 
 @pytest.mark.parametrize("chunks", [1, 3, 12])
 def test_sums_equal_float64(case, chunks):
-    for ours, theirs in zip(sums(case, chunks, per_row=True), reference(case), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     for ours, theirs in zip(sums(case, chunks), reference(case), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    objective, total = loss(*arrays(case)[:2], case, chunks, z_loss=0.3)
+    for ours, theirs in zip(total, reference(case), strict=True):
         np.testing.assert_allclose(ours, theirs.sum(), rtol=1e-5)
+    nll, z, *_ = reference(case)
+    np.testing.assert_allclose(objective, nll.sum() + 0.3 * z.sum(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("chunks", [1, 4])
-def test_gradient_equals_finite_differences(case, chunks):
-    grad = jax.grad(lambda h: sums(case, chunks, hidden=h).nll)(
-        jnp.asarray(case["hidden"], jnp.float32)
+@pytest.mark.parametrize("which", ["hidden", "head"])
+@pytest.mark.parametrize(("chunks", "z_loss"), [(1, 0.0), (4, 0.2)])
+def test_gradient_equals_finite_differences(case, chunks, z_loss, which):
+    place = ("hidden", "head").index(which)
+    # A factor behind the loss: the saved gradient must be scaled by what flows back.
+    grad = jax.grad(lambda *x: 3.0 * loss(*x, case, chunks, z_loss)[0], argnums=place)(
+        *arrays(case)[:2]
     )
-    rng = np.random.default_rng(1)
-    direction = rng.normal(size=(B, S, D))
+    direction = np.random.default_rng(1).normal(size=case[which].shape)
     step = 1e-5
-    ends = [
-        reference(case | {"hidden": case["hidden"] + sign * step * direction})[0].sum()
-        for sign in (1, -1)
-    ]
-    slope = (ends[0] - ends[1]) / (2 * step)
+
+    def at(sign):
+        nll, z, *_ = reference(case | {which: case[which] + sign * step * direction})
+        return 3.0 * (nll.sum() + z_loss * z.sum())
+
+    slope = (at(1) - at(-1)) / (2 * step)
     np.testing.assert_allclose(float(jnp.sum(grad * direction)), slope, rtol=1e-4)
 
 
@@ -91,7 +103,7 @@ def test_whole_logits_are_never_in_memory():
     def loss(hidden, head):
         tokens = jnp.zeros((B, S), jnp.int32)
         ones = jnp.ones((B, S), jnp.uint8)
-        return next_token_sums(hidden, head, tokens, ones, vocab_size=V, chunks=chunks).nll
+        return next_token_loss(hidden, head, tokens, ones, vocab_size=V, chunks=chunks)[0]
 
     shapes = jax.ShapeDtypeStruct((B, S, 8), jnp.float32), jax.ShapeDtypeStruct((8, V), jnp.float32)
     compiled = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(*shapes).compile()

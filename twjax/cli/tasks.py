@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from twjax.cli import options
 
 if TYPE_CHECKING:
-    from twjax.data.cache import Request
+    from twjax.data.cache import Built, Request
 
 HELP = "list tasks, show their rows, pack them into cached rows"
 
@@ -65,7 +65,7 @@ def _requests(args: argparse.Namespace) -> tuple[list[Request], str, Any]:
 
 
 def _cache(args: argparse.Namespace) -> int:
-    from twjax.corpus.pool import default_workers
+    from twjax.corpus.pool import Pool, default_workers
     from twjax.data import cache
 
     workers = default_workers() if args.workers is None else args.workers
@@ -79,22 +79,26 @@ def _cache(args: argparse.Namespace) -> int:
         )
     if args.split is not None and args.split not in (splits := {r.split for r in requests}):
         raise ValueError(f"--split {args.split}: the run reads {', '.join(sorted(splits))}.")
-    for request in requests:
-        if args.task and request.task.name not in args.task:
-            continue
-        if args.split and request.split != args.split:
-            continue
-        built = cache.build(request, folder, workers=workers)
-        info = built.info
-        state = "cached" if built.fresh else "up to date"
-        print(
-            f"{info.task} {info.split}: {state}; {info.rows:,} rows, {info.tokens:,} tokens, "
-            f"{info.pad_fraction:.2%} padding, {info.documents:,} examples, "
-            f"{info.tokens_per_byte:.3f} tokens/byte"
-            + (f", {built.left_out:,} left out" if built.left_out else ""),
-            flush=True,
-        )
+    chosen = [
+        request
+        for request in requests
+        if (not args.task or request.task.name in args.task) and args.split in (None, request.split)
+    ]
+    with Pool(workers) as pool:
+        for request in chosen:
+            _report(cache.build(request, folder, pool=pool))
     return 0
+
+
+def _report(built: Built) -> None:
+    info = built.info
+    print(
+        f"{info.task} {info.split}: {'cached' if built.fresh else 'up to date'}; "
+        f"{info.rows:,} rows, {info.tokens:,} tokens, {info.pad_fraction:.2%} padding, "
+        f"{info.documents:,} examples, {info.tokens_per_byte:.3f} tokens/byte"
+        + (f", {built.left_out:,} left out" if built.left_out else ""),
+        flush=True,
+    )
 
 
 def _list(args: argparse.Namespace) -> int:

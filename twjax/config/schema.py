@@ -149,8 +149,9 @@ class Data:
 
     `cache` is the folder that `twjax tasks cache` fills. `vocabulary` is the SentencePiece model
     that made the rows. `corpora` names folders made by `twjax corpus build` that become tasks;
-    all documents of those in `held_out` are for evaluation only. `batch_size` counts rows of
-    `seq_len` tokens over all devices.
+    `validation` is the share of each one's documents that is held out, and all documents of those
+    in `held_out` are for evaluation only. `batch_size` counts rows of `seq_len` tokens over all
+    devices.
     """
 
     cache: str
@@ -159,11 +160,16 @@ class Data:
     seq_len: int
     batch_size: int
     corpora: dict[str, str] = dataclasses.field(default_factory=dict)
+    validation: float = 0.02
     held_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.seq_len >= 2, f"Data.seq_len ({self.seq_len}) must be at least 2.")
         _require(self.batch_size >= 1, f"Data.batch_size ({self.batch_size}) must be positive.")
+        _require(
+            0 <= self.validation < 1,
+            f"Data.validation ({self.validation}) is a share of documents: 0 to below 1.",
+        )
         for name in self.held_out:
             _require(
                 name not in self.mixture.tasks,

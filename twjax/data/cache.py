@@ -22,7 +22,7 @@ from twjax import storage
 from twjax.config import Run
 from twjax.corpus.pool import Pool
 from twjax.data import packing
-from twjax.data.documents import VALIDATION, Corpus
+from twjax.data.documents import Corpus
 from twjax.data.examples import (
     Encoded,
     Job,
@@ -101,7 +101,7 @@ def requests(run: Run, imports: Sequence[str] = ()) -> list[Request]:
     """
     data = run.data
     corpora = {
-        name: Corpus(folder, 1.0 if name in data.held_out else VALIDATION)
+        name: Corpus(folder, 1.0 if name in data.held_out else data.validation)
         for name, folder in data.corpora.items()
     }
     wanted = [(name, "train") for name in data.mixture.tasks]
@@ -133,9 +133,17 @@ def find(request: Request, cache: str | os.PathLike[str]) -> Info | None:
     return _finished(cache_dir(*place) / storage.sha256_json(request.ingredients()))
 
 
-def build(request: Request, cache: str | os.PathLike[str], *, workers: int = 1) -> Built:
+def build(
+    request: Request,
+    cache: str | os.PathLike[str],
+    *,
+    workers: int = 1,
+    pool: Pool | None = None,
+) -> Built:
     """Makes the rows, or finds them up to date (from the manifest, without reading documents).
 
+    `pool` has the processes to use instead of `workers` new ones: what they loaded for one task
+    serves the next.
     Examples in which nothing is predicted, or which don't fit a row and may not be cut, are left
     out, counted, and listed in `left_out-<fingerprint>.jsonl` beside the rows' folder.
     """
@@ -158,9 +166,10 @@ def build(request: Request, cache: str | os.PathLike[str], *, workers: int = 1) 
         ) as writer,
         _scratch(folder) as scratch,
         _full_disk_explained(request, folder),
+        Pool(workers) as own,
     ):
         packer = _Packer(request, writer)
-        for encoded in _encoded(request, scratch, workers):
+        for encoded in _encoded(request, scratch, pool or own):
             packer.add(encoded)
         packer.flush()
         if packer.left_out:
@@ -219,7 +228,7 @@ def _full_disk_explained(request: Request, folder: pathlib.Path) -> Iterator[Non
         ) from error
 
 
-def _encoded(request: Request, scratch: pathlib.Path, workers: int) -> Iterator[Encoded]:
+def _encoded(request: Request, scratch: pathlib.Path, pool: Pool) -> Iterator[Encoded]:
     """Yields the shards' examples in the order of the shards, whoever is done first."""
     count = request.task.shards(request.split)
     jobs = [
@@ -233,22 +242,15 @@ def _encoded(request: Request, scratch: pathlib.Path, workers: int) -> Iterator[
         )
         for shard in range(count)
     ]
-    workers = max(1, min(workers, count, request.task.most_workers))
-    name = f"{request.task.name} {request.split}"
-    with (
-        Progress(
-            None if workers == 1 else count,
-            f"{name}: tokens",
-            "examples" if workers == 1 else "shards",
-        ) as progress,
-        Pool(workers) as pool,
-    ):
-        if workers == 1:
+    name = f"{request.task.name} {request.split}: tokens"
+    if min(pool.workers, count, request.task.most_workers) == 1:
+        with Progress(None, name, "examples") as progress:
             for job in jobs:
                 yield encode(job, progress.update)
-            return
-        waiting: dict[int, Encoded] = {}
-        due = 0
+        return
+    waiting: dict[int, Encoded] = {}
+    due = 0
+    with Progress(count, name, "shards") as progress:
         for job, encoded in pool.map(encode, jobs):
             progress.update()
             waiting[job.shard] = encoded

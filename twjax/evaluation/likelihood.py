@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from twjax.config import Run
 from twjax.models.decoder import Network
 from twjax.parallel.sharding import batch_sharding, replicated
 from twjax.progress import Progress
-from twjax.training.loss import LossSums
-from twjax.training.step import Batch, loss_sums
+from twjax.training.loss import LossSums, next_token_sums
+from twjax.training.step import Batch, forward
 
 
 class HeldOut(NamedTuple):
@@ -50,7 +51,14 @@ class Evaluator:
         platform = mesh.devices.flat[0].platform
 
         def sums(params: Any, batch: Batch) -> LossSums:
-            return loss_sums(network, run, params, batch, platform)
+            rows = next_token_sums(
+                *forward(network, run, params, batch, platform),
+                batch["tokens"],
+                batch["loss_weights"],
+                vocab_size=run.model.vocab_size,
+                chunks=run.step.loss_chunks,
+            )
+            return jax.tree.map(jnp.sum, rows)
 
         self._sums = jax.jit(
             sums,

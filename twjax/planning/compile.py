@@ -139,6 +139,7 @@ def plan(run: Run, topology: Topology) -> Plan:
             lowered = step.lower(state, batch)
         compiled, needed = _compile(lowered, dump)
         text = _module_text(compiled, pathlib.Path(dump))
+        allocated = _allocated(pathlib.Path(dump))
     seconds = time.monotonic() - begin
 
     tokens = run.data.batch_size * run.data.seq_len
@@ -148,7 +149,7 @@ def plan(run: Run, topology: Topology) -> Plan:
         num_parameters=count_weights(network.specs),
         tokens=tokens,
         model_flops=tokens * model_flops_per_token(run.model, network.specs, run.data.seq_len),
-        memory=_memory(compiled, needed, state, batch, topology.chip.usable_bytes),
+        memory=_memory(compiled, needed, allocated, state, batch, topology.chip.usable_bytes),
         work=None if text is None else hlo.analyse(text),
         compile_seconds=seconds,
     )
@@ -211,7 +212,27 @@ def _module_text(compiled: Any, dump: pathlib.Path) -> str | None:
     return None
 
 
-def _memory(compiled: Any, needed: float, state: TrainState, batch: Any, usable: float) -> Memory:
+def _allocated(dump: pathlib.Path) -> float | None:
+    """Returns the bytes of HBM that the compiler allocates, arguments included, by its report.
+
+    `memory_analysis()` has no such figure: its peak leaves out the gaps in the allocation (8% of
+    a Llama 3 8B on v5p), and its size of temporaries counts half again what is allocated.
+    """
+    for file in dump.glob("*jit_step*memory-usage-report.txt"):
+        report = file.read_text(encoding="utf-8")
+        if match := re.search(r"Memory Space: default[^\n]*\nTotal bytes: (\d+)", report):
+            return float(match[1])
+    return None
+
+
+def _memory(
+    compiled: Any,
+    needed: float,
+    allocated: float | None,
+    state: TrainState,
+    batch: Any,
+    usable: float,
+) -> Memory:
     parameters = _device_bytes(state.params)
     optimizer = _device_bytes(state.optimizer) + _device_bytes(state.step)
     rows = _device_bytes(batch)
@@ -224,10 +245,8 @@ def _memory(compiled: Any, needed: float, state: TrainState, batch: Any, usable:
         layout = max(stats.argument_size_in_bytes - arguments, 0)
         outputs = max(stats.output_size_in_bytes - stats.alias_size_in_bytes, 0)
         program = stats.generated_code_size_in_bytes
-        # The peak is the whole of the compiler's HBM allocations. `temp_size_in_bytes` is not
-        # used: it was up to half again the size of the one allocation that holds all temporaries.
         held = arguments + layout + outputs
-        temporaries = max(stats.peak_memory_in_bytes - held, 0)
+        temporaries = max((allocated or stats.peak_memory_in_bytes) - held, 0)
     return Memory(
         parameters=parameters,
         optimizer=optimizer,

@@ -1,11 +1,12 @@
-"""Next-token loss over the vocabulary in pieces of the sequence.
+"""Next-token loss over the vocabulary, formed in pieces of the sequence with its gradient.
 
-Shapes: B batch, S sequence, D embed, V padded vocabulary, C positions a piece.
+Shapes: B batch, S sequence, C positions a piece, D embed, V padded vocabulary.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,28 @@ class LossSums(NamedTuple):
     weight: jax.Array
 
 
+def next_token_loss(
+    hidden_BSD: jax.Array,
+    head_DV: jax.Array,
+    tokens_BS: jax.Array,
+    loss_weights_BS: jax.Array,
+    *,
+    vocab_size: int,
+    chunks: int,
+    z_loss: float = 0.0,
+) -> tuple[jax.Array, LossSums]:
+    """Returns nll + z_loss · z, differentiable, and the sums it is made of, not differentiable.
+
+    Position i predicts token i + 1 with weight `loss_weights[:, i + 1]`. Logits exist for
+    S / chunks positions at a time and once only: their gradient is formed beside them, so that
+    the backward pass has nothing left but to scale it. Ids at or above `vocab_size` are padding
+    and get no probability. The z term is PaLM's (Chowdhery et al. 2022, §5).
+    """
+    targets_BS, weights_BS = _shift(tokens_BS, loss_weights_BS)
+    static = (vocab_size, chunks, z_loss)
+    return _loss(hidden_BSD, head_DV, targets_BS, weights_BS, static)
+
+
 def next_token_sums(
     hidden_BSD: jax.Array,
     head_DV: jax.Array,
@@ -34,50 +57,127 @@ def next_token_sums(
     *,
     vocab_size: int,
     chunks: int,
-    per_row: bool = False,
 ) -> LossSums:
-    """Sums the loss of predicting each token from the positions before it.
+    """Returns the sums of `next_token_loss` for each row: arrays [B]."""
+    targets_BS, weights_BS = _shift(tokens_BS, loss_weights_BS)
 
-    Position i predicts token i + 1 with weight `loss_weights[:, i + 1]`. Logits exist for
-    S / chunks positions at a time, forward and backward, in float32; ids at or above
-    `vocab_size` are padding and get no probability. With `per_row` the sums keep dim B.
-    """
-    B, S, _ = hidden_BSD.shape
-    V = head_DV.shape[1]
-    targets_BS = jnp.roll(tokens_BS, -1, axis=1)
-    weights_BS = jnp.roll(loss_weights_BS, -1, axis=1).astype(jnp.float32).at[:, -1].set(0.0)
+    def piece(carry: None, part: tuple[jax.Array, ...]) -> tuple[None, LossSums]:
+        return carry, _piece(part, head_DV, vocab_size)[0]
 
+    parts = _split((hidden_BSD, targets_BS, weights_BS), chunks)
+    _, sums = jax.lax.scan(piece, None, parts)
+    return jax.tree.map(lambda x: jnp.sum(x, axis=0), sums)
+
+
+def _shift(tokens_BS: jax.Array, loss_weights_BS: jax.Array) -> tuple[jax.Array, jax.Array]:
+    weights_BS = jnp.roll(loss_weights_BS, -1, axis=1).astype(jnp.float32)
+    return jnp.roll(tokens_BS, -1, axis=1), weights_BS.at[:, -1].set(0.0)
+
+
+def _split(arrays: tuple[jax.Array, ...], chunks: int) -> tuple[jax.Array, ...]:
     def pieces(x: jax.Array) -> jax.Array:
+        B, S = x.shape[:2]
         return jnp.moveaxis(x.reshape(B, chunks, S // chunks, *x.shape[2:]), 1, 0)
 
-    @jax.checkpoint
-    def piece(sums: LossSums, inputs: tuple[jax.Array, jax.Array, jax.Array]):
-        hidden_BCD, targets_BC, weights_BC = inputs
-        logits_BCV = jnp.einsum(
-            "BCD,DV->BCV", hidden_BCD, head_DV, preferred_element_type=jnp.float32
-        )
-        logits_BCV = constrain(logits_BCV, "batch", None, "vocab")
-        ids_V = jax.lax.broadcasted_iota(jnp.int32, (1, 1, V), 2)
-        if vocab_size < V:
-            logits_BCV = jnp.where(ids_V < vocab_size, logits_BCV, -1e30)
-        log_z_BC = jax.nn.logsumexp(logits_BCV, axis=-1)
-        # A masked sum, not a gather: it stays local where the vocabulary is sharded.
-        hit_BCV = ids_V == targets_BC[:, :, None]
-        target_BC = jnp.sum(jnp.where(hit_BCV, logits_BCV, 0.0), axis=-1)
-        best_BC = jax.lax.stop_gradient(jnp.max(logits_BCV, axis=-1))
-        axis = 1 if per_row else None
-        added = LossSums(
-            nll=jnp.sum((log_z_BC - target_BC) * weights_BC, axis=axis),
-            z=jnp.sum(jnp.square(log_z_BC) * weights_BC, axis=axis),
-            correct=jnp.sum((target_BC >= best_BC) * weights_BC, axis=axis),
-            weight=jnp.sum(weights_BC, axis=axis),
-        )
-        return jax.tree.map(jnp.add, sums, added), None
+    return tuple(map(pieces, arrays))
 
-    zero = jnp.zeros((B,) if per_row else (), jnp.float32)
-    sums, _ = jax.lax.scan(
-        piece,
-        LossSums(zero, zero, zero, zero),
-        (pieces(hidden_BSD), pieces(targets_BS), pieces(weights_BS)),
+
+class _Softmax(NamedTuple):
+    """What the gradient of a piece needs: exp(logits - max), its sum, and where the targets are."""
+
+    exp_BCV: jax.Array
+    total_BC: jax.Array
+    log_z_BC: jax.Array
+    hit_BCV: jax.Array
+
+
+def _piece(
+    part: tuple[jax.Array, ...], head_DV: jax.Array, vocab_size: int
+) -> tuple[LossSums, _Softmax]:
+    """Returns one piece's sums by row [B] and its softmax."""
+    hidden_BCD, targets_BC, weights_BC = part
+    V = head_DV.shape[1]
+    logits_BCV = jnp.einsum("BCD,DV->BCV", hidden_BCD, head_DV, preferred_element_type=jnp.float32)
+    logits_BCV = constrain(logits_BCV, "batch", None, "vocab")
+    ids_V = jax.lax.broadcasted_iota(jnp.int32, (1, 1, V), 2)
+    if vocab_size < V:
+        logits_BCV = jnp.where(ids_V < vocab_size, logits_BCV, -1e30)
+    best_BC = jnp.max(logits_BCV, axis=-1)
+    exp_BCV = jnp.exp(logits_BCV - best_BC[..., None])
+    total_BC = jnp.sum(exp_BCV, axis=-1)
+    log_z_BC = jnp.log(total_BC) + best_BC
+    # A masked sum, not a gather: it stays local where the vocabulary is sharded.
+    hit_BCV = ids_V == targets_BC[..., None]
+    target_BC = jnp.sum(jnp.where(hit_BCV, logits_BCV, 0.0), axis=-1)
+    sums = LossSums(
+        nll=jnp.sum((log_z_BC - target_BC) * weights_BC, axis=1),
+        z=jnp.sum(jnp.square(log_z_BC) * weights_BC, axis=1),
+        correct=jnp.sum((target_BC >= best_BC) * weights_BC, axis=1),
+        weight=jnp.sum(weights_BC, axis=1),
     )
-    return sums
+    return sums, _Softmax(exp_BCV, total_BC, log_z_BC, hit_BCV)
+
+
+Static = tuple[int, int, float]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _loss(
+    hidden_BSD: jax.Array,
+    head_DV: jax.Array,
+    targets_BS: jax.Array,
+    weights_BS: jax.Array,
+    static: Static,
+) -> tuple[jax.Array, LossSums]:
+    return _forward(hidden_BSD, head_DV, targets_BS, weights_BS, static)[0]
+
+
+def _forward(
+    hidden_BSD: jax.Array,
+    head_DV: jax.Array,
+    targets_BS: jax.Array,
+    weights_BS: jax.Array,
+    static: Static,
+) -> tuple[tuple[jax.Array, LossSums], tuple[jax.Array, jax.Array]]:
+    vocab_size, chunks, z_loss = static
+
+    def piece(
+        carry: tuple[LossSums, jax.Array], part: tuple[jax.Array, ...]
+    ) -> tuple[tuple[LossSums, jax.Array], jax.Array]:
+        hidden_BCD, _, weights_BC = part
+        sums, softmax = _piece(part, head_DV, vocab_size)
+        # d(nll + z_loss z)/dlogits = w ((1 + 2 z_loss log z) p - onehot).
+        scale_BC = weights_BC * (1.0 + 2.0 * z_loss * softmax.log_z_BC) / softmax.total_BC
+        slope_BCV = softmax.exp_BCV * scale_BC[..., None]
+        slope_BCV = slope_BCV - jnp.where(softmax.hit_BCV, weights_BC[..., None], 0.0)
+        slope_BCV = slope_BCV.astype(hidden_BCD.dtype)
+        d_hidden_BCD = jnp.einsum("BCV,DV->BCD", slope_BCV, head_DV)
+        d_head_DV = jnp.einsum(
+            "BCD,BCV->DV", hidden_BCD, slope_BCV, preferred_element_type=jnp.float32
+        )
+        total, head = carry
+        added = jax.tree.map(lambda a, b: a + jnp.sum(b), total, sums)
+        return (added, head + d_head_DV), constrain(d_hidden_BCD, "batch", None, None)
+
+    zero = jnp.zeros((), jnp.float32)
+    start = (LossSums(zero, zero, zero, zero), jnp.zeros(head_DV.shape, jnp.float32))
+    parts = _split((hidden_BSD, targets_BS, weights_BS), chunks)
+    (sums, d_head_DV), pieces = jax.lax.scan(piece, start, parts)
+    d_hidden_BSD = jnp.moveaxis(pieces, 0, 1).reshape(hidden_BSD.shape)
+    objective = sums.nll + z_loss * sums.z
+    return (objective, sums), (d_hidden_BSD, d_head_DV.astype(head_DV.dtype))
+
+
+def _backward(static: Static, saved: tuple[jax.Array, jax.Array], cotangent: Any) -> tuple:
+    d_hidden_BSD, d_head_DV = saved
+    # The sums beside the objective are reports: nothing flows back through them.
+    scale = cotangent[0]
+    return (
+        (scale * d_hidden_BSD).astype(d_hidden_BSD.dtype),
+        (scale * d_head_DV).astype(d_head_DV.dtype),
+        None,
+        None,
+    )
+
+
+_loss.defvjp(_forward, _backward)

@@ -13,7 +13,7 @@ from twjax.config import Run
 from twjax.models.attention import choose_attention
 from twjax.models.decoder import Network
 from twjax.parallel.sharding import batch_sharding, replicated
-from twjax.training.loss import LossSums, next_token_sums
+from twjax.training.loss import LossSums, next_token_loss
 from twjax.training.schedule import Rate
 from twjax.training.state import TrainState, state_shardings
 
@@ -21,10 +21,10 @@ Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
-def loss_sums(
-    network: Network, run: Run, params: Any, batch: Batch, platform: str, *, per_row: bool = False
-) -> LossSums:
-    """Runs the network on a batch and sums its loss, in the run's precision and kernels."""
+def forward(
+    network: Network, run: Run, params: Any, batch: Batch, platform: str
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the last activations [B, S, D] and the head [D, V], in the run's precision."""
     dtype = jnp.dtype(run.step.dtype)
     hidden = network.hidden(
         params,
@@ -34,15 +34,7 @@ def loss_sums(
         kind=choose_attention(run.step.attention, platform),
         remat=run.step.remat,
     )
-    return next_token_sums(
-        hidden,
-        network.head(params, dtype),
-        batch["tokens"],
-        batch["loss_weights"],
-        vocab_size=run.model.vocab_size,
-        chunks=run.step.loss_chunks,
-        per_row=per_row,
-    )
+    return hidden, network.head(params, dtype)
 
 
 def make_train_step(
@@ -62,8 +54,14 @@ def make_train_step(
     platform = mesh.devices.flat[0].platform
 
     def objective(params: Any, batch: Batch) -> tuple[jax.Array, LossSums]:
-        sums = loss_sums(network, run, params, batch, platform)
-        return sums.nll + run.step.z_loss * sums.z, sums
+        return next_token_loss(
+            *forward(network, run, params, batch, platform),
+            batch["tokens"],
+            batch["loss_weights"],
+            vocab_size=run.model.vocab_size,
+            chunks=run.step.loss_chunks,
+            z_loss=run.step.z_loss,
+        )
 
     gradient = jax.value_and_grad(objective, has_aux=True)
 
