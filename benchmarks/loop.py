@@ -4,7 +4,7 @@ Runs the quickstart's base in the real loop (cached rows, prefetch, metrics, Ten
 turn with it, the compiled step alone on one batch that stays on the device. Needs the quickstart's
 cached rows: run `make quickstart` once.
 
-  python -m benchmarks.loop [CONFIG] [--steps 30] [--rounds 5] [--json FILE]
+  python benchmarks/loop.py [CONFIG] [--steps 30] [--rounds 5] [--json FILE]
 """
 
 from __future__ import annotations

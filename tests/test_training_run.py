@@ -228,6 +228,13 @@ def test_a_run_starts_from_another_ones_weights(config, unbroken, tmp_path):
         "train", config, "--run-dir", tmp_path / "no", *arguments, "--set", "Model.mlp_dim = 64"
     )
     assert other.returncode == 1 and "Model.mlp_dim 32 there, 64 here" in other.stderr
+    for info in config.parent.glob("cache/*/train/*/f0/info.json"):
+        target = tmp_path / "cache" / info.relative_to(config.parent / "cache")
+        shutil.copytree(info.parent.parent, target.parent.parent)
+        target.write_text(info.read_text().replace('"sha256": "0"', '"sha256": "1"'))
+    arguments += ["--set", f"Data.cache = '{tmp_path / 'cache'}'", "--set", "Evaluation.tasks = ()"]
+    other = tiny.twjax("train", config, "--run-dir", tmp_path / "no", *arguments)
+    assert other.returncode == 1 and "trained with another vocabulary" in other.stderr
 
 
 def test_the_log_holds_the_mixture_that_was_read(unbroken):

@@ -60,9 +60,11 @@ def train(
     _check_vocabulary(run, readers)
     fingerprints = {task: reader.info.fingerprint for task, reader in readers.items()}
     _check_caches(run_dir, fingerprints, allow_change)
+    vocabulary = next(iter(readers.values())).info.vocabulary["sha256"]
     source = Source.parse(run.init) if run.init else None
     if source:
         source.check_model(run)
+        source.check_vocabulary(vocabulary)
     schedule = run_schedule(run, source.rate() if source else None)
     network = Network.create(run.model)
     optimizer = make_optimizer(run.optimizer, schedule, network.specs)
@@ -89,6 +91,7 @@ def train(
                 "resume" if start else "start",
                 start,
                 caches=fingerprints,
+                vocabulary=vocabulary,
                 changes=[str(change) for change in changes],
             )
         metrics = MetricsLog(

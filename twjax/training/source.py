@@ -10,6 +10,7 @@ import jax
 
 from twjax.config import Run, compare, load
 from twjax.models.decoder import Network
+from twjax.training import ledger
 from twjax.training.checkpoint import Checkpoints
 from twjax.training.optimizer import make_optimizer
 from twjax.training.schedule import Rate, make_schedule
@@ -64,6 +65,19 @@ class Source:
         if changes:
             listing = "; ".join(f"Model.{c.path} {c.old!r} there, {c.new!r} here" for c in changes)
             raise ValueError(f"Run.init: the model of {self.directory} differs: {listing}.")
+
+    def check_vocabulary(self, sha256: str) -> None:
+        """Raises ValueError when the source was trained with another vocabulary."""
+        for event in reversed(ledger.read(self.directory)):
+            known = event.get("vocabulary")
+            if known not in (None, sha256):
+                raise ValueError(
+                    f"Run.init: {self.directory} was trained with another vocabulary (sha256 "
+                    f"{known[:12]}…) than the one that made these rows ({sha256[:12]}…): its "
+                    "token ids mean other text. Cache the rows with the source's vocabulary."
+                )
+            if known is not None:
+                return
 
     def params(self, network: Network, mesh: jax.sharding.Mesh) -> Any:
         """Reads the parameters, sharded for `mesh`."""
