@@ -21,8 +21,8 @@ from typing import IO
 
 from twjax.parallel.distributed import COORDINATOR, NUM_PROCESSES, PROCESS_ID
 
-# Processes that were asked to stop get this long to save before they are killed.
-GRACE_SECONDS = 60.0
+# Processes that wait for one that is gone get this long before they are killed.
+GRACE_SECONDS = 5.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,6 +61,8 @@ def run(command: Sequence[str], hosts: int, devices: int) -> int:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # A terminal's Ctrl-C reaches only this process, which passes it on once.
+            start_new_session=True,
         )
         for number in range(hosts)
     ]
@@ -74,7 +76,7 @@ def run(command: Sequence[str], hosts: int, devices: int) -> int:
     def forward(number: int, frame: object) -> None:
         for process in processes:
             if process.poll() is None:
-                process.send_signal(number)
+                process.send_signal(signal.SIGTERM)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, forward)
@@ -90,9 +92,14 @@ def _wait(processes: list[subprocess.Popen[str]]) -> int:
         failed = [p.returncode for p in processes if p.returncode not in (None, 0)]
         if failed:
             _end(processes)
-            return abs(failed[0])
+            return _exit_code(failed[0])
         time.sleep(0.1)
-    return max(abs(process.returncode) for process in processes)
+    return max(_exit_code(process.returncode) for process in processes)
+
+
+def _exit_code(code: int) -> int:
+    """A shell's exit code: 128 + n for a process that signal n ended."""
+    return 128 - code if code < 0 else code
 
 
 def _end(processes: list[subprocess.Popen[str]]) -> None:

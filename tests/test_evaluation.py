@@ -14,7 +14,7 @@ from twjax import config
 from twjax.config import Run
 from twjax.data.rows import RowReader
 from twjax.evaluation.generate import generate
-from twjax.evaluation.watch import make_scores
+from twjax.evaluation.watch import open_scores
 from twjax.models.decoder import Network
 from twjax.models.spec import init_weights
 from twjax.parallel.mesh import make_mesh
@@ -43,7 +43,7 @@ def test_bits_per_byte_of_held_out_rows(case):
     run, network, params = case
     mesh = make_mesh(run.mesh)
     with jax.set_mesh(mesh):
-        records = make_scores(run, network, mesh)(params, 0)
+        records = open_scores(run, network, mesh)[0](params, 0)
     assert [record["task"] for record in records] == ["a", "b"]
     for record in records:
         reader = RowReader(run.data.cache, record["task"], "validation", run.data.seq_len)

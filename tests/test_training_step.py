@@ -72,7 +72,7 @@ def test_twenty_steps_agree_with_one_device(run, alone, mesh, devices, step):
 
 
 def test_training_learns_the_rows(alone):
-    assert alone[0][-1, 0] < 0.8 * alone[0][0, 0]
+    assert alone[0][-1, 0] < 0.85 * alone[0][0, 0]
 
 
 def test_z_loss_pulls_the_normaliser(run):

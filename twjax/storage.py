@@ -7,9 +7,20 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
+
+
+def local_folder(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Returns a folder of this machine; refuses a URL, which would become a folder named so."""
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
+        raise ValueError(
+            f"{path}: remote folders can't be written directly; mount the bucket (gcsfuse) and "
+            "name the mounted folder."
+        )
+    return pathlib.Path(path)
 
 
 @contextlib.contextmanager

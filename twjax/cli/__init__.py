@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Sequence
 
 from twjax import __version__
+from twjax.parallel import distributed
 
 COMMANDS = {
     "quickstart": "twjax.cli.quickstart",
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         else:
             print(f"twjax {args.command}: error: {_one_line(error)}", file=sys.stderr)
+        distributed.leave_group(1)
         return 1
 
 
@@ -72,7 +74,7 @@ def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    if isinstance(error, (ValueError, FileNotFoundError, RuntimeError)) and text:
+    if isinstance(error, (ValueError, OSError, RuntimeError, ArithmeticError)) and text:
         return text
     # Anything else is unexpected here: its type helps whoever reads the report.
     return f"{type(error).__name__}: {text or 'no message'} (--debug shows where)"

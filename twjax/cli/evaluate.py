@@ -13,7 +13,7 @@ HELP = "score a run's checkpoint on held-out rows by domain"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_dir", metavar="RUN", type=pathlib.Path, help="a run directory")
+    parser.add_argument("run_dir", metavar="RUN", help="a run directory")
     parser.add_argument("--step", type=int, help="checkpoint to use (default: the newest)")
     parser.add_argument(
         "--task", action="append", help="task to score; may be repeated (default: the run's)"
@@ -30,9 +30,9 @@ def run(args: argparse.Namespace) -> int:
     distributed.initialize()
     import jax
 
-    from twjax.evaluation.watch import make_scores
+    from twjax.evaluation.watch import open_scores
     from twjax.models.decoder import Network
-    from twjax.parallel.mesh import make_mesh
+    from twjax.parallel.mesh import mesh_here
     from twjax.storage import write_json
     from twjax.training.source import Source
 
@@ -40,16 +40,26 @@ def run(args: argparse.Namespace) -> int:
     changes = {}
     if args.task:
         changes["tasks"] = tuple(args.task)
-    if args.rows:
+    if args.rows is not None:
         changes["rows"] = args.rows
     config = dataclasses.replace(
         source.run, evaluation=dataclasses.replace(source.run.evaluation, **changes)
     )
     network = Network.create(config.model)
-    mesh = make_mesh(config.mesh)
+    mesh = mesh_here(config.mesh)
+    if not config.evaluation.tasks:
+        raise ValueError(f"{args.run_dir}: the run has no Evaluation.tasks; name one with --task.")
     with jax.set_mesh(mesh):
-        scores = make_scores(config, network, mesh, config_name=str(args.run_dir / "config.gin"))
+        scores, _ = open_scores(
+            config,
+            network,
+            mesh,
+            vocabulary=source.vocabulary,
+            config_name=str(source.directory / "config.gin"),
+        )
         records = scores(source.params(network, mesh), source.step)
+    if jax.process_index() != 0:
+        return 0
     width = max(len(record["task"]) for record in records)
     print(f"{args.run_dir} at step {source.step}")
     print(f"{'task':{width}}  bits/byte  nats/token  perplexity  accuracy     bytes")

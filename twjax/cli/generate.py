@@ -6,14 +6,13 @@ twjax generate build/quickstart/replay --prompt '中華民國' --tokens 80 --tem
 from __future__ import annotations
 
 import argparse
-import pathlib
 import sys
 
 HELP = "continue prompts with a run's checkpoint"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_dir", metavar="RUN", type=pathlib.Path, help="a run directory")
+    parser.add_argument("run_dir", metavar="RUN", help="a run directory")
     parser.add_argument(
         "--prompt",
         action="append",
@@ -41,14 +40,17 @@ def run(args: argparse.Namespace) -> int:
     distributed.initialize()
     import jax
 
-    from twjax.evaluation.watch import continue_prompts
+    from twjax.evaluation.watch import continue_prompts, open_vocabulary
     from twjax.models.decoder import Network
-    from twjax.parallel.mesh import make_mesh
+    from twjax.parallel.mesh import mesh_here
     from twjax.training.source import Source
 
     source = Source.open(args.run_dir, args.step)
     network = Network.create(source.run.model)
-    mesh = make_mesh(source.run.mesh)
+    mesh = mesh_here(source.run.mesh)
+    model = open_vocabulary(
+        args.vocabulary or source.run.data.vocabulary, source.run, source.vocabulary
+    )
     prompts = args.prompt or [line.rstrip("\n") for line in sys.stdin]
     with jax.set_mesh(mesh):
         texts = continue_prompts(
@@ -56,12 +58,12 @@ def run(args: argparse.Namespace) -> int:
             network,
             source.params(network, mesh),
             prompts,
+            model,
             mesh=mesh,
             tokens=args.tokens,
             temperature=args.temperature,
             seed=args.seed,
-            vocabulary=args.vocabulary,
         )
-    for prompt, text in zip(prompts, texts, strict=True):
+    for prompt, text in zip(prompts, texts, strict=True) if jax.process_index() == 0 else ():
         print(f"{prompt}{text}")
     return 0

@@ -20,7 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser, "run configuration (a .gin file)")
     parser.add_argument(
         "--run-dir",
-        type=pathlib.Path,
         help="where checkpoints, metrics and samples go (default: runs/NAME-OF-CONFIG)",
     )
     parser.add_argument(
@@ -32,20 +31,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from twjax import config
+    from twjax.storage import local_folder
 
     loaded = config.load(config.Run, [args.config], args.set)
-    run_dir = args.run_dir or pathlib.Path("runs") / pathlib.Path(args.config).stem
+    run_dir = local_folder(args.run_dir or pathlib.Path("runs") / pathlib.Path(args.config).stem)
 
     from twjax.parallel import distributed
 
     distributed.initialize()
-    from twjax.evaluation.watch import make_evaluate
+    from twjax.evaluation.watch import Watch
     from twjax.training.program import train
 
     train(
         loaded,
         run_dir,
-        lambda *parts: make_evaluate(*parts, run_dir=run_dir, config=args.config),
+        lambda *parts: Watch(*parts, run_dir=run_dir, config=args.config),
         allow_change=args.allow_change,
         config_name=args.config,
     )

@@ -9,12 +9,23 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from typing import Literal
+from typing import Any, Literal
 
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def _refuse_idle(config: Any, names: tuple[str, ...], used: bool, by: str) -> None:
+    """A setting that would do nothing is a mistake: only its default may stand there."""
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    for name in names:
+        value = getattr(config, name)
+        _require(
+            used or value == defaults[name],
+            f"{type(config).__name__}.{name} ({value!r}) does nothing here: it belongs to {by}.",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +62,11 @@ class Model:
         ):
             value = getattr(self, name)
             _require(value >= 1, f"Model.{name} ({value}) must be at least 1.")
+        for name in ("rope_theta", "norm_eps", "init_std"):
+            value = getattr(self, name)
+            _require(
+                math.isfinite(value) and value > 0, f"Model.{name} ({value}) must be positive."
+            )
         _require(
             self.num_heads % self.num_kv_heads == 0,
             f"Model.num_heads ({self.num_heads}) must be a multiple of Model.num_kv_heads "
@@ -198,7 +214,15 @@ class Schedule:
     rsqrt_offset: int = 10_000
 
     def __post_init__(self) -> None:
-        _require(self.peak > 0, f"Schedule.peak ({self.peak}) must be positive.")
+        _require(
+            math.isfinite(self.peak) and self.peak > 0,
+            f"Schedule.peak ({self.peak}) must be positive and finite.",
+        )
+        _refuse_idle(self, ("decay", "decay_fraction"), self.kind == "wsd", "kind 'wsd'")
+        _refuse_idle(self, ("rsqrt_offset",), self.kind == "rsqrt", "kind 'rsqrt'")
+        _refuse_idle(
+            self, ("final",), self.kind not in ("constant", "rsqrt"), "a kind that decays to it"
+        )
         _require(
             self.warmup_steps >= 0,
             f"Schedule.warmup_steps ({self.warmup_steps}) must not be negative.",
@@ -235,6 +259,7 @@ class Optimizer:
     clip_norm: float | None = 1.0
 
     def __post_init__(self) -> None:
+        _refuse_idle(self, ("b1", "b2", "eps"), self.name == "adamw", "name 'adamw'")
         for name in ("b1", "b2"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"Optimizer.{name} ({value}) must be in [0, 1).")
@@ -306,6 +331,10 @@ class Evaluation:
         _require(
             self.rows is None or self.rows >= 1,
             f"Evaluation.rows ({self.rows}) must be at least 1, or None for all.",
+        )
+        _require(
+            self.sample_tokens >= 1,
+            f"Evaluation.sample_tokens ({self.sample_tokens}) must be at least 1.",
         )
         _require(
             self.temperature >= 0,

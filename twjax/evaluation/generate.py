@@ -12,7 +12,7 @@ import numpy as np
 
 from twjax.models.attention import choose_attention
 from twjax.models.decoder import Network
-from twjax.parallel.sharding import batch_sharding, batch_shards
+from twjax.parallel.sharding import batch_shards, constrain, replicated
 
 
 def generate(
@@ -26,6 +26,7 @@ def generate(
     eos_id: int | None = None,
     seed: int = 0,
     dtype: str = "float32",
+    attention: str = "auto",
 ) -> list[list[int]]:
     """Returns up to `tokens` new token ids for each prompt, without `eos_id` and what follows.
 
@@ -51,35 +52,39 @@ def generate(
         filled = _fill(
             network,
             params,
-            jax.device_put(buffer, batch_sharding(mesh)),
-            jnp.asarray(lengths),
-            jax.random.key(seed),
+            buffer,
+            lengths,
+            np.uint32(seed),
             tokens,
             temperature,
             dtype,
-            choose_attention("auto", mesh.devices.flat[0].platform),
+            choose_attention(attention, mesh.devices.flat[0].platform),
+            replicated(mesh),
         )
+    # Whole on every device, so that each process can read it.
+    filled = np.asarray(filled)
     results = []
     for row, prompt in enumerate(prompts):
-        new = np.asarray(filled[row])[len(prompt) : len(prompt) + tokens].tolist()
+        new = filled[row][len(prompt) : len(prompt) + tokens].tolist()
         results.append(new[: new.index(eos_id)] if eos_id is not None and eos_id in new else new)
     return results
 
 
-@functools.partial(jax.jit, static_argnums=(0, 5, 6, 7, 8))
+@functools.partial(jax.jit, static_argnums=(0, 5, 6, 7, 8, 9))
 def _fill(
     network: Network,
     params: Any,
     buffer_BS: jax.Array,
     lengths_B: jax.Array,
-    key: jax.Array,
+    seed: jax.Array,
     tokens: int,
     temperature: float,
     dtype: str,
     kind: Any,
+    out: jax.sharding.NamedSharding,
 ) -> jax.Array:
-    B = buffer_BS.shape[0]
-    rows_B = jnp.arange(B)
+    rows_B = jnp.arange(buffer_BS.shape[0])
+    key = jax.random.key(seed)
 
     def one(index: jax.Array, buffer_BS: jax.Array) -> jax.Array:
         last_B = lengths_B + index - 1
@@ -97,4 +102,6 @@ def _fill(
             chosen_B = jax.vmap(jax.random.categorical)(keys_B, logits_BV / temperature)
         return buffer_BS.at[rows_B, last_B + 1].set(chosen_B.astype(jnp.int32))
 
-    return jax.lax.fori_loop(0, tokens, one, buffer_BS)
+    buffer_BS = constrain(buffer_BS, "batch", None)
+    filled_BS = jax.lax.fori_loop(0, tokens, one, buffer_BS)
+    return jax.lax.with_sharding_constraint(filled_BS, out)

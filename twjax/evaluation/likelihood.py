@@ -87,13 +87,13 @@ class Evaluator:
                     float(np.sum([np.float64(getattr(part, field)) for part in host]))
                     for field in ("nll", "weight", "correct")
                 )
-                if weight == 0:
-                    raise ValueError(f"task {name}: its held-out rows predict no token.")
+                if weight == 0 or task.text_bytes == 0:
+                    raise ValueError(f"task {name}: its held-out rows predict no text.")
                 loss = nll / weight
                 records.append(
                     {
                         "task": name,
-                        "bits_per_byte": nll / math.log(2) / max(task.text_bytes, 1),
+                        "bits_per_byte": nll / math.log(2) / task.text_bytes,
                         "loss": loss,
                         "perplexity": math.exp(min(loss, 700.0)),
                         "accuracy": correct / weight,

@@ -19,66 +19,122 @@ from twjax.parallel.sharding import batch_sharding, batch_shards
 from twjax.storage import atomic_writer
 from twjax.vocab.model import SentencePieceModel
 
-# Rows that one evaluation batch gives each device.
+# Rows that one evaluation batch gives each device, at most; a training step may have fewer.
 ROWS_A_DEVICE = 8
 
 
-def make_scores(
-    run: Run, network: Network, mesh: jax.sharding.Mesh, *, config_name: str = "CONFIG"
-) -> Evaluator:
-    """Opens the held-out rows of `run.evaluation`; every problem is reported before training."""
-    size = ROWS_A_DEVICE * batch_shards(mesh)
-    tasks = {}
-    for name in run.evaluation.tasks:
-        reader = RowReader(
-            run.data.cache, name, run.evaluation.split, run.data.seq_len, config=config_name
+class Watch:
+    """Scores by task, and samples written to `run_dir`/samples; everything is opened and checked
+    when it is made.
+
+    `vocabulary` is the sha256 of the vocabulary that the run is trained with.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        network: Network,
+        mesh: jax.sharding.Mesh,
+        vocabulary: str,
+        *,
+        run_dir: pathlib.Path,
+        config: str,
+    ):
+        self._run, self._network, self._mesh, self._run_dir = run, network, mesh, run_dir
+        self._scores, readers = open_scores(
+            run, network, mesh, vocabulary=vocabulary, config_name=config
         )
-        reader.verify(run.data.vocabulary)
-        if reader.info.vocabulary["size"] != run.model.vocab_size:
-            raise ValueError(
-                f"Evaluation.tasks: the rows of {name} ({reader.path}) were made with a vocabulary "
-                f"of {reader.info.vocabulary['size']} ids; the model has {run.model.vocab_size}."
-            )
-        rows = min(run.evaluation.rows or len(reader), len(reader))
-        if rows == 0:
-            raise ValueError(f"Evaluation.tasks: {name} has no held-out rows ({reader.path}).")
-        tasks[name] = HeldOut(
-            batches=_batches(reader, rows, size, mesh),
-            num_batches=-(-rows // size),
-            rows=rows,
-            text_bytes=_text_bytes(reader, rows),
-        )
-    return Evaluator(run, network, mesh, tasks)
-
-
-def make_evaluate(
-    run: Run, network: Network, mesh: jax.sharding.Mesh, *, run_dir: pathlib.Path, config: str
-) -> Callable[[Any, int], list[dict[str, Any]]]:
-    """Returns what the loop calls: scores by task, and samples written to `run_dir`/samples."""
-    scores = make_scores(run, network, mesh, config_name=config)
-
-    def evaluate(params: Any, step: int) -> list[dict[str, Any]]:
-        records = scores(params, step)
+        self.caches = {
+            f"{task}/{run.evaluation.split}": reader.info.fingerprint
+            for task, reader in readers.items()
+        }
+        self._model = None
         if run.evaluation.prompts:
-            prompts = run.evaluation.prompts
+            self._model = open_vocabulary(run.data.vocabulary, run, vocabulary)
+
+    def __call__(self, params: Any, step: int) -> list[dict[str, Any]]:
+        """Returns one record a task."""
+        records = self._scores(params, step)
+        if self._model is not None:
+            evaluation = self._run.evaluation
             texts = continue_prompts(
-                run,
-                network,
+                self._run,
+                self._network,
                 params,
-                prompts,
-                mesh=mesh,
-                tokens=run.evaluation.sample_tokens,
-                temperature=run.evaluation.temperature,
-                seed=run.seed,
+                evaluation.prompts,
+                self._model,
+                mesh=self._mesh,
+                tokens=evaluation.sample_tokens,
+                temperature=evaluation.temperature,
+                seed=self._run.seed,
             )
             if jax.process_index() == 0:
-                with atomic_writer(run_dir / "samples" / f"{step}.jsonl") as file:
-                    for prompt, text in zip(prompts, texts, strict=True):
+                with atomic_writer(self._run_dir / "samples" / f"{step}.jsonl") as file:
+                    for prompt, text in zip(evaluation.prompts, texts, strict=True):
                         line = {"step": step, "prompt": prompt, "text": text}
                         file.write(json.dumps(line, ensure_ascii=False) + "\n")
         return records
 
-    return evaluate
+
+def open_scores(
+    run: Run,
+    network: Network,
+    mesh: jax.sharding.Mesh,
+    *,
+    vocabulary: str | None = None,
+    config_name: str = "CONFIG",
+) -> tuple[Evaluator, dict[str, RowReader]]:
+    """Opens and checks the held-out rows of `run.evaluation`.
+
+    Raises one ValueError with all that is wrong. With `vocabulary` (a sha256) rows that another
+    one made are refused: their ids mean other text.
+    """
+    shards = batch_shards(mesh)
+    step_rows = run.data.batch_size // (shards * run.step.accumulation)
+    size = shards * max(1, min(ROWS_A_DEVICE, step_rows))
+    tasks, readers, problems = {}, {}, []
+    for name in run.evaluation.tasks:
+        try:
+            reader = RowReader(
+                run.data.cache, name, run.evaluation.split, run.data.seq_len, config=config_name
+            )
+        except (OSError, ValueError) as error:
+            problems.append(str(error))
+            continue
+        readers[name] = reader
+        problems += reader.problems(run.data.vocabulary)
+        made_by = reader.info.vocabulary
+        if made_by["size"] != run.model.vocab_size or vocabulary not in (None, made_by["sha256"]):
+            problems.append(
+                f"{reader.path}: the held-out rows of {name} were made with another vocabulary "
+                f"({made_by['size']} ids, sha256 {made_by['sha256'][:12]}…) than the model's "
+                f"({run.model.vocab_size} ids, sha256 {(vocabulary or '?')[:12]}…)"
+            )
+        rows = min(run.evaluation.rows or len(reader), len(reader))
+        if rows == 0:
+            problems.append(f"{reader.path}: {name} has no held-out rows")
+        elif not problems:
+            tasks[name] = HeldOut(
+                batches=_batches(reader, rows, size, mesh),
+                num_batches=-(-rows // size),
+                rows=rows,
+                text_bytes=_text_bytes(reader, rows),
+            )
+    if problems:
+        raise ValueError(" | ".join(dict.fromkeys(problems)))
+    return Evaluator(run, network, mesh, tasks), readers
+
+
+def open_vocabulary(path: str, run: Run, sha256: str | None = None) -> SentencePieceModel:
+    """Opens the model's vocabulary; raises ValueError for another one."""
+    model = SentencePieceModel(path)
+    if model.vocab_size != run.model.vocab_size or sha256 not in (None, model.sha256):
+        raise ValueError(
+            f"{path}: is not the vocabulary that the model was trained with ({model.vocab_size} "
+            f"ids, sha256 {model.sha256[:12]}…; the model has {run.model.vocab_size}, sha256 "
+            f"{(sha256 or '?')[:12]}…)."
+        )
+    return model
 
 
 def continue_prompts(
@@ -86,20 +142,14 @@ def continue_prompts(
     network: Network,
     params: Any,
     prompts: Sequence[str],
+    model: SentencePieceModel,
     *,
     mesh: jax.sharding.Mesh,
     tokens: int,
     temperature: float,
     seed: int,
-    vocabulary: str | None = None,
 ) -> list[str]:
-    """Returns the text that the model adds to each prompt."""
-    model = SentencePieceModel(vocabulary or run.data.vocabulary)
-    if model.vocab_size != run.model.vocab_size:
-        raise ValueError(
-            f"{vocabulary or run.data.vocabulary}: has {model.vocab_size} ids, but the model was "
-            f"trained with {run.model.vocab_size}."
-        )
+    """Returns the text that the network adds to each prompt."""
     ids = generate(
         network,
         params,
@@ -110,6 +160,7 @@ def continue_prompts(
         eos_id=model.eos_id,
         seed=seed,
         dtype=run.step.dtype,
+        attention=run.step.attention,
     )
     return [model.decode(new) for new in ids]
 

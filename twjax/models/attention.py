@@ -26,6 +26,10 @@ RESIDUALS = "attention"
 
 def choose_attention(kind: str, platform: str) -> Kind:
     """Resolves "auto": splash on TPU, the reference elsewhere."""
+    if kind == "splash" and platform != "tpu":
+        raise ValueError(
+            f"Step.attention = 'splash' is a TPU kernel, but this is {platform}; use 'auto'."
+        )
     if kind == "auto":
         return "splash" if platform == "tpu" else "reference"
     return kind  # type: ignore[return-value]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import importlib.util
 import os
+import pathlib
+import sys
 
 COORDINATOR = "TWJAX_COORDINATOR"
 NUM_PROCESSES = "TWJAX_NUM_PROCESSES"
@@ -34,8 +37,24 @@ def initialize() -> None:
             num_processes=numbers[NUM_PROCESSES],
             process_id=numbers[PROCESS_ID],
         )
-    elif _on_tpu_pod():
-        jax.distributed.initialize()
+    elif _has_tpu():
+        # A pod's processes find each other by the metadata server, on one host there is nobody
+        # to find: JAX says so by these errors.
+        with contextlib.suppress(ValueError, RuntimeError):
+            jax.distributed.initialize()
+
+
+def leave_group(code: int) -> None:
+    """Ends this process at once when it belongs to a group of several; else returns.
+
+    An ordinary exit would wait for the others, who wait in a collective for this one. Without
+    it they notice within the coordination service's time-out and end too.
+    """
+    jax = sys.modules.get("jax")
+    if jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _skip_absent_tpu() -> None:
@@ -47,9 +66,8 @@ def _skip_absent_tpu() -> None:
 
 
 def _has_tpu() -> bool:
-    return bool(glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*"))
-
-
-def _on_tpu_pod() -> bool:
-    hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
-    return _has_tpu() and ("," in hosts or "MEGASCALE_COORDINATOR_ADDRESS" in os.environ)
+    """Whether a PCI device of Google's (vendor 1ae0) that is a TPU's driver's is there."""
+    if glob.glob("/dev/accel[0-9]*"):
+        return True
+    vendors = glob.glob("/sys/bus/pci/devices/*/vendor") if glob.glob("/dev/vfio/[0-9]*") else []
+    return any(pathlib.Path(vendor).read_text().strip() == "0x1ae0" for vendor in vendors)

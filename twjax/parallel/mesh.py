@@ -33,6 +33,18 @@ def axis_sizes(config: Mesh, num_devices: int) -> dict[str, int]:
     return sizes
 
 
+def mesh_here(config: Mesh) -> jax.sharding.Mesh:
+    """Returns the mesh of a run's configuration, or the plainest one where it doesn't fit.
+
+    For commands that read a run on other devices than it was trained on.
+    """
+    try:
+        axis_sizes(config, jax.device_count())
+    except ValueError:
+        config = Mesh()
+    return make_mesh(config)
+
+
 def make_mesh(config: Mesh, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
     """Returns a mesh over `devices` (default: all), axes in the order of `AXES`.
 

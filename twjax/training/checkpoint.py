@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import pathlib
 import shutil
 import time
@@ -10,7 +11,9 @@ from typing import Any
 
 import absl.logging
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from twjax.config import Checkpoint
 from twjax.progress import say
@@ -37,8 +40,9 @@ class Checkpoints:
     """
 
     def __init__(self, run_dir: pathlib.Path, config: Checkpoint | None = None):
-        # Orbax reports every file at INFO.
-        absl.logging.set_verbosity(absl.logging.ERROR)
+        # Orbax reports every file at INFO, and failures both at ERROR and by raising.
+        absl.logging.set_verbosity(absl.logging.FATAL)
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         self._run_dir = run_dir.absolute()
         self._folder = self._run_dir / FOLDER
         self._manager = ocp.CheckpointManager(
@@ -98,8 +102,12 @@ class Checkpoints:
                     meta=ocp.args.JsonRestore(),
                 ),
             )
+        except (PermissionError, MemoryError):
+            raise
         except Exception as error:
             reason = " ".join(str(error).split())[:500]
+            if "RESOURCE_EXHAUSTED" in reason:
+                raise
             raise ValueError(
                 f"{self._folder / str(step)}: can't be restored into this run's state "
                 f"({type(error).__name__}: {reason})."
@@ -115,11 +123,14 @@ class Checkpoints:
         steps = self.steps
         problems: list[str] = []
         for step in reversed(steps):
+            restored = None
             try:
                 restored = self.restore(abstract, step)
             except ValueError as error:
                 problems.append(str(error))
+            if not _everywhere(restored is not None):
                 continue
+            assert restored is not None
             for broken in steps[steps.index(step) + 1 :]:
                 self._set_aside(broken)
             return restored
@@ -132,7 +143,9 @@ class Checkpoints:
         if jax.process_index() == 0:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(self._folder / str(step), target)
-        say(f"Checkpoint of step {step} can't be read: moved to {target}, using the one before.")
+            say(f"Checkpoint of step {step} can't be read: moved to {target}, using one before it.")
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"set aside {step}")
         self._manager.reload()
 
     def _save_error(self, error: Exception) -> OSError:
@@ -142,6 +155,13 @@ class Checkpoints:
         kept = self.steps
         stay = f"the checkpoints of steps {kept} are whole" if kept else "there is no earlier one"
         return OSError(f"{self._folder}: a checkpoint could not be saved ({text[:300]}); {stay}.")
+
+
+def _everywhere(here: bool) -> bool:
+    """Whether something holds in every process of the run."""
+    if jax.process_count() == 1:
+        return here
+    return bool(np.all(multihost_utils.process_allgather(np.array(here))))
 
 
 def _as_tree(state: TrainState) -> dict[str, Any]:

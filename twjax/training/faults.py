@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType
 from typing import Any
@@ -36,6 +37,10 @@ class StopSignal:
         if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._asked = True
+        if jax.process_count() > 1:
+            # Only the coordination service can stop all processes at one step, and it listens to
+            # SIGTERM alone.
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def requested(self, step: int) -> bool:
         """Whether to save and stop after `step`; the same answer in every process."""

@@ -8,7 +8,7 @@ import pathlib
 import time
 from typing import Any
 
-from twjax.storage import read_json_lines
+from twjax.storage import atomic_writer, read_json_lines
 
 FILE = "ledger.jsonl"
 
@@ -17,15 +17,19 @@ def append(run_dir: pathlib.Path, event: str, step: int, **details: Any) -> None
     """Adds one event, on disk when this returns."""
     record = {"event": event, "step": step, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
     path = run_dir / FILE
-    # A kill in mid-write leaves a line without its end: it is closed before the next one.
-    torn = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
-    if torn:
-        whole = read_json_lines(path)
-        path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in whole))
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record | details, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        if path.exists() and not path.read_bytes().endswith(b"\n"):
+            # A kill in mid-write left a line without its end: it goes, the whole ones stay.
+            whole = read_json_lines(path)
+            with atomic_writer(path) as file:
+                file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in whole)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record | details, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(f"{path}: can't be written ({error.strerror or error}).") from error
 
 
 def read(run_dir: pathlib.Path) -> list[dict[str, Any]]:

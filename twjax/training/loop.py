@@ -46,17 +46,19 @@ def train_loop(
     every, save_every = run.evaluation.every, run.checkpoint.every
     stopped = False
 
+    looks = bool(run.evaluation.tasks or run.evaluation.prompts)
+
     def look(step: int) -> None:
-        if run.evaluation.tasks and not metrics.was_evaluated(step):
+        if looks:
             metrics.flush()
             began = time.perf_counter()
             metrics.evaluation(step, evaluate(state.params, step))
             metrics.pause(time.perf_counter() - began)
 
-    if start % every == 0 or start == run.steps:
-        look(start)
-    stream = batches(start)
     with StopSignal() as stop, Progress(run.steps, "train", "step", start) as progress:
+        if (start % every == 0 or start == run.steps) and not metrics.was_evaluated(start):
+            look(start)
+        stream = batches(start)
         for step in range(start + 1, run.steps + 1):
             state, values = step_fn(state, next(stream))
             metrics.train(step, values)
@@ -68,7 +70,8 @@ def train_loop(
                     note = f"loss {last['loss']:.3f}  {last['tokens_per_second']:,.0f} tok/s"
             progress.update(1, note)
             stopped = step < run.steps and stop.requested(step)
-            if step % every == 0 or step == run.steps:
+            # Whoever asked to stop may not wait for an evaluation; resuming makes up for it.
+            if (step % every == 0 or step == run.steps) and not stopped:
                 look(step)
             if step % save_every == 0 or step == run.steps or stopped:
                 metrics.flush()
@@ -77,6 +80,6 @@ def train_loop(
                 metrics.pause(time.perf_counter() - began)
             if stopped:
                 break
-    checkpoints.wait()
-    jax.block_until_ready(state.step)
+        checkpoints.wait()
+        jax.block_until_ready(state.step)
     return Outcome(state, stopped)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import tensorboardX
 
 from twjax.storage import atomic_writer, read_json_lines
+from twjax.training.board import Board
 
 FILE = "metrics.jsonl"
 
@@ -21,7 +22,8 @@ class MetricsLog:
     """Writes one line a training step and one a task of an evaluation.
 
     Device scalars are queued and fetched together when the next step is already dispatched, so
-    that logging never makes a device wait. Only the process with `write` writes files.
+    that logging never makes a device wait. Only the process with `write` writes files. Opening
+    drops what the files hold beyond `step`, and evaluations that lack one of `tasks`.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class MetricsLog:
         *,
         step: int,
         tokens: int,
+        tasks: tuple[str, ...] = (),
         rows: Callable[[int], dict[str, int]],
         write: bool = True,
     ):
@@ -37,21 +40,17 @@ class MetricsLog:
         self._rows = rows
         self._pending: list[tuple[int, dict[str, jax.Array]]] = []
         self._tokens = tokens
-        self._evaluated: set[int] = set()
         self._clock: tuple[float, int, int] | None = None
         self._paused = 0.0
-        path = run_dir / FILE
-        if path.exists():
-            self._evaluated = {
-                record["step"]
-                for record in read_json_lines(path)
-                if record["kind"] == "eval" and record["step"] <= step
-            }
+        self._path = run_dir / FILE
+        records = [r for r in read_json_lines(self._path) if r["step"] <= step]
+        self._evaluated = complete_evaluations(records, tasks)
         if write:
-            _truncate(path, step)
-            self._file = path.open("a", encoding="utf-8")
-            # Points after the restored step are written again, with the same values.
-            self._board = tensorboardX.SummaryWriter(str(run_dir / "tb"), purge_step=step + 1)
+            kept = [r for r in records if r["kind"] != "eval" or r["step"] in self._evaluated]
+            with atomic_writer(self._path) as file:
+                file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in kept)
+            self._file = self._path.open("a", encoding="utf-8")
+            self._board = Board(run_dir / "tb", step + 1)
 
     @property
     def tokens(self) -> int:
@@ -116,11 +115,12 @@ class MetricsLog:
         self._sync()
 
     def close(self) -> None:
-        """Flushes files; queued device values are not fetched."""
+        """Closes files; queued device values are not fetched."""
         if self._write:
-            self._sync()
-            self._file.close()
-            self._board.close()
+            # An error of writing was raised where it happened; here it would hide another.
+            for file in (self._file, self._board):
+                with contextlib.suppress(OSError):
+                    file.close()
 
     def _speed(self, step: int) -> dict[str, float]:
         assert self._clock is not None
@@ -140,22 +140,34 @@ class MetricsLog:
                 k: None if isinstance(v, float) and not math.isfinite(v) else v
                 for k, v in record.items()
             }
-            self._file.write(json.dumps(clean, ensure_ascii=False) + "\n")
+            with self._named(self._path):
+                self._file.write(json.dumps(clean, ensure_ascii=False) + "\n")
 
     def _scalar(self, name: str, value: float | None, step: int) -> None:
         if self._write and value is not None:
-            self._board.add_scalar(name, value, step)
+            with self._named(self._path.with_name("tb")):
+                self._board.scalar(name, value, step)
 
     def _sync(self) -> None:
         if self._write:
-            self._file.flush()
-            self._board.flush()
+            with self._named(self._path):
+                self._file.flush()
+            with self._named(self._path.with_name("tb")):
+                self._board.flush()
+
+    @contextlib.contextmanager
+    def _named(self, path: pathlib.Path) -> Iterator[None]:
+        """Gives an error of writing the name of the file, which the system leaves out."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(f"{path}: can't be written ({error.strerror or error}).") from error
 
 
-def _truncate(path: pathlib.Path, step: int) -> None:
-    """Drops lines past the restored step and a torn last line; they are written again."""
-    if not path.exists():
-        return
-    records = [record for record in read_json_lines(path) if record["step"] <= step]
-    with atomic_writer(path) as file:
-        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+def complete_evaluations(records: list[dict[str, Any]], tasks: tuple[str, ...]) -> set[int]:
+    """Returns the steps at which every one of `tasks` was evaluated."""
+    seen: dict[int, set[str]] = {}
+    for record in records:
+        if record["kind"] == "eval":
+            seen.setdefault(record["step"], set()).add(record["task"])
+    return {step for step, names in seen.items() if names >= set(tasks)}

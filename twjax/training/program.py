@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import fcntl
 import importlib.metadata
 import pathlib
 import platform
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import jax
 
@@ -19,19 +22,28 @@ from twjax.models.spec import count_weights
 from twjax.parallel.mesh import make_mesh
 from twjax.parallel.sharding import batch_sharding, batch_shards
 from twjax.progress import say
-from twjax.storage import atomic_writer, read_json_lines, write_json
+from twjax.storage import atomic_writer, local_folder, read_json_lines, write_json
 from twjax.training import ledger
 from twjax.training.checkpoint import Checkpoints, Restored
 from twjax.training.loop import train_loop
 from twjax.training.metrics import FILE as METRICS_FILE
-from twjax.training.metrics import MetricsLog
+from twjax.training.metrics import MetricsLog, complete_evaluations
 from twjax.training.optimizer import make_optimizer
 from twjax.training.source import CONFIG_FILE, Source, run_schedule
 from twjax.training.state import abstract_state, init_state, state_shardings, with_params
 from twjax.training.step import make_train_step
 
-Evaluate = Callable[[Any, int], list[dict[str, Any]]]
-MakeEvaluate = Callable[[Run, Network, jax.sharding.Mesh], Evaluate]
+
+class Watch(Protocol):
+    """What a run looks at while it trains; `caches` are the fingerprints of what it reads."""
+
+    caches: dict[str, str]
+
+    def __call__(self, params: Any, step: int) -> list[dict[str, Any]]: ...
+
+
+# Makes a watch for a run, its network and mesh, and the sha256 of its rows' vocabulary.
+MakeWatch = Callable[[Run, Network, jax.sharding.Mesh, str], Watch]
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "array-record", "numpy")
 
@@ -39,7 +51,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "arra
 def train(
     loaded: Loaded[Run],
     run_dir: pathlib.Path,
-    make_evaluate: MakeEvaluate,
+    make_watch: MakeWatch,
     *,
     allow_change: bool = False,
     config_name: str = "CONFIG",
@@ -50,84 +62,169 @@ def train(
     is on disk. Everything that can be wrong is checked before the first step.
     """
     run = loaded.value
+    run_dir = local_folder(run_dir)
+    with _only_writer(run_dir):
+        return _train(loaded, run, run_dir, make_watch, allow_change, config_name)
+
+
+def _train(
+    loaded: Loaded[Run],
+    run: Run,
+    run_dir: pathlib.Path,
+    make_watch: MakeWatch,
+    allow_change: bool,
+    config_name: str,
+) -> bool:
     first = jax.process_index() == 0
-    changes = _check_config(run, run_dir, allow_change)
     mesh = make_mesh(run.mesh)
     _check_batch(run, mesh)
-    readers, index = open_mixture(
-        run.data, batch_size=run.data.batch_size, steps=run.steps, config=config_name
-    )
-    _check_vocabulary(run, readers)
-    fingerprints = {task: reader.info.fingerprint for task, reader in readers.items()}
-    _check_caches(run_dir, fingerprints, allow_change)
-    vocabulary = next(iter(readers.values())).info.vocabulary["sha256"]
-    source = Source.parse(run.init) if run.init else None
-    if source:
-        source.check_model(run)
-        source.check_vocabulary(vocabulary)
-    schedule = run_schedule(run, source.rate() if source else None)
     network = Network.create(run.model)
-    optimizer = make_optimizer(run.optimizer, schedule, network.specs)
-
-    with jax.set_mesh(mesh), Checkpoints(run_dir, run.checkpoint) as checkpoints:
-        abstract = abstract_state(network, optimizer, mesh)
-        restored = checkpoints.restore_latest(abstract)
-        if restored is None:
-            if source:
-                shardings = state_shardings(network, optimizer, mesh)
-                state = with_params(optimizer, source.params(network, mesh), shardings)
-            else:
-                state = init_state(network, optimizer, mesh, run.seed)
-            restored = Restored(state, {"step": 0, "tokens": 0})
-        start = restored.meta["step"]
-        if start >= run.steps and _is_complete(run, run_dir):
-            say(f"{run_dir}: all {run.steps} steps are done.")
-            return True
-        if first:
-            _describe(run, network, mesh, start, source)
-            _freeze(loaded, run_dir)
-            ledger.append(
-                run_dir,
-                "resume" if start else "start",
-                start,
-                caches=fingerprints,
-                vocabulary=vocabulary,
-                changes=[str(change) for change in changes],
-            )
-        metrics = MetricsLog(
-            run_dir,
-            step=start,
-            tokens=restored.meta["tokens"],
-            rows=lambda step: index.counts(step * run.data.batch_size),
-            write=first,
+    with Checkpoints(run_dir, run.checkpoint) as checkpoints:
+        begun = bool(checkpoints.steps)
+        changes = _check_config(run, run_dir, allow_change) if begun else []
+        readers, index = open_mixture(
+            run.data, batch_size=run.data.batch_size, steps=run.steps, config=config_name
         )
-        try:
-            outcome = train_loop(
-                run,
-                restored.state,
-                start=start,
-                step_fn=make_train_step(network, run, optimizer, schedule, mesh),
-                batches=lambda step: batches(
-                    readers, index, batch_sharding(mesh), run.data.batch_size, start_step=step
-                ),
-                evaluate=make_evaluate(run, network, mesh),
-                checkpoints=checkpoints,
-                metrics=metrics,
+        _check_vocabulary(run, readers)
+        vocabulary = next(iter(readers.values())).info.vocabulary["sha256"]
+        watch = make_watch(run, network, mesh, vocabulary)
+        caches = {task: reader.info.fingerprint for task, reader in readers.items()} | watch.caches
+        if begun:
+            _check_caches(run_dir, caches, allow_change)
+        source = _source(run, run_dir, network, mesh, vocabulary, begun)
+        schedule = run_schedule(run, source.rate if source else None)
+        optimizer = make_optimizer(run.optimizer, schedule, network.specs)
+        step_fn = make_train_step(network, run, optimizer, schedule, mesh)
+
+        with jax.set_mesh(mesh):
+            restored = checkpoints.restore_latest(abstract_state(network, optimizer, mesh))
+            if restored is None:
+                if source:
+                    shardings = state_shardings(network, optimizer, mesh)
+                    state = with_params(optimizer, source.load(), shardings)
+                else:
+                    state = init_state(network, optimizer, mesh, run.seed)
+                restored = Restored(state, {"step": 0, "tokens": 0})
+            start = restored.meta["step"]
+            if start > run.steps:
+                raise ConfigError(
+                    f"Run.steps ({run.steps}) is less than the {start} steps that {run_dir} has "
+                    "done already."
+                )
+            if start == run.steps and _is_complete(run, run_dir):
+                if first:
+                    say(f"{run_dir}: all {run.steps} steps are done.")
+                    _finish(run_dir, start)
+                return True
+            if first:
+                _describe(run, network, mesh, start, source)
+                ledger.append(
+                    run_dir,
+                    "resume" if start else "start",
+                    start,
+                    caches=caches,
+                    vocabulary=vocabulary,
+                    source=source.record if source else None,
+                    changes=[str(change) for change in changes],
+                    versions=_versions(),
+                )
+                _freeze(loaded, run_dir)
+            metrics = MetricsLog(
+                run_dir,
+                step=start,
+                tokens=restored.meta["tokens"],
+                tasks=run.evaluation.tasks,
+                rows=lambda step: index.counts(step * run.data.batch_size),
+                write=first,
             )
-        finally:
-            metrics.close()
+            try:
+                outcome = train_loop(
+                    run,
+                    restored.state,
+                    start=start,
+                    step_fn=step_fn,
+                    batches=lambda step: batches(
+                        readers, index, batch_sharding(mesh), run.data.batch_size, start_step=step
+                    ),
+                    evaluate=watch,
+                    checkpoints=checkpoints,
+                    metrics=metrics,
+                )
+            finally:
+                metrics.close()
         step = int(outcome.state.step)
-        if first:
-            ledger.append(run_dir, "stop" if outcome.stopped else "finish", step)
-            if outcome.stopped:
-                say(f"Asked to stop: step {step} is saved; the same command goes on from there.")
+        if first and outcome.stopped:
+            ledger.append(run_dir, "stop", step)
+            say(f"Asked to stop: step {step} is saved; the same command goes on from there.")
+        elif first:
+            _finish(run_dir, step)
     return not outcome.stopped
 
 
+@contextlib.contextmanager
+def _only_writer(run_dir: pathlib.Path) -> Iterator[None]:
+    """Keeps a second run out of the directory; the lock goes with the process."""
+    if jax.process_index() != 0:
+        yield
+        return
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{run_dir}: another process is training this run; stop it first, or use another "
+                "--run-dir."
+            ) from None
+        yield
+
+
+def _finish(run_dir: pathlib.Path, step: int) -> None:
+    """Notes the end, once: a kill may have come between the last checkpoint and this note."""
+    events = ledger.read(run_dir)
+    if not events or (events[-1]["event"], events[-1]["step"]) != ("finish", step):
+        ledger.append(run_dir, "finish", step)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """Where a run's weights come from, as its ledger keeps it."""
+
+    record: dict[str, Any]
+    rate: float
+    load: Callable[[], Any]
+
+
+def _source(
+    run: Run,
+    run_dir: pathlib.Path,
+    network: Network,
+    mesh: jax.sharding.Mesh,
+    vocabulary: str,
+    begun: bool,
+) -> _Start | None:
+    """Finds `Run.init`; a run that has begun keeps the step and rate that it began with."""
+    if not run.init:
+        return None
+    events = [event for event in ledger.read(run_dir) if event.get("source")] if begun else []
+    if events:
+        record = events[-1]["source"]
+
+        def moved() -> Any:
+            raise RuntimeError(f"{run_dir}: its own checkpoint was there a moment ago.")
+
+        return _Start(record, record["rate"], moved)
+    source = Source.parse(run.init)
+    source.check_model(run)
+    source.check_vocabulary(vocabulary)
+    record = {"directory": str(source.directory), "step": source.step, "rate": source.rate()}
+    return _Start(record, record["rate"], lambda: source.params(network, mesh))
+
+
 def _is_complete(run: Run, run_dir: pathlib.Path) -> bool:
-    return not run.evaluation.tasks or any(
-        record["kind"] == "eval" and record["step"] == run.steps
-        for record in read_json_lines(run_dir / METRICS_FILE)
+    records = read_json_lines(run_dir / METRICS_FILE)
+    return not run.evaluation.tasks or run.steps in complete_evaluations(
+        records, run.evaluation.tasks
     )
 
 
@@ -144,7 +241,7 @@ def _check_config(run: Run, run_dir: pathlib.Path, allow_change: bool) -> list[A
             f"shapes: {'; '.join(f'{c.path} {c.old!r} -> {c.new!r}' for c in fixed)}. Use another "
             "--run-dir, or --allow-change to go on with the new ones."
         )
-    for change in changes:
+    for change in changes if jax.process_index() == 0 else ():
         say(f"changed since the run began:\n{change}")
     return changes
 
@@ -186,10 +283,12 @@ def _check_caches(run_dir: pathlib.Path, caches: dict[str, str], allow_change: b
 
 
 def _describe(
-    run: Run, network: Network, mesh: jax.sharding.Mesh, start: int, source: Source | None
+    run: Run, network: Network, mesh: jax.sharding.Mesh, start: int, source: _Start | None
 ) -> None:
     sizes = {axis: size for axis, size in mesh.shape.items() if size > 1} or {"devices": 1}
-    origin = f", weights from {source.directory} at step {source.step}" if source else ""
+    origin = ""
+    if source:
+        origin = f", weights from {source.record['directory']} at step {source.record['step']}"
     platform_name = mesh.devices.flat[0].platform
     say(
         f"{count_weights(network.specs):,} parameters on {mesh.size} {platform_name} device(s) "
@@ -198,19 +297,21 @@ def _describe(
     )
 
 
+def _versions() -> dict[str, Any]:
+    return {
+        "twjax": __version__,
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in PACKAGES},
+        "platform": jax.devices()[0].platform,
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+    }
+
+
 def _freeze(loaded: Loaded[Run], run_dir: pathlib.Path) -> None:
     with atomic_writer(run_dir / CONFIG_FILE) as file:
         file.write(loaded.text)
     write_json(
-        run_dir / "versions.json",
-        {
-            "twjax": __version__,
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in PACKAGES},
-            "platform": jax.devices()[0].platform,
-            "device": jax.devices()[0].device_kind,
-            "devices": jax.device_count(),
-            "processes": jax.process_count(),
-            "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        },
+        run_dir / "versions.json", _versions() | {"written": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
     )

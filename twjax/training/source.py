@@ -10,6 +10,7 @@ import jax
 
 from twjax.config import Run, compare, load
 from twjax.models.decoder import Network
+from twjax.storage import local_folder
 from twjax.training import ledger
 from twjax.training.checkpoint import Checkpoints
 from twjax.training.optimizer import make_optimizer
@@ -30,7 +31,7 @@ class Source:
     @classmethod
     def open(cls, directory: str | pathlib.Path, step: int | None = None) -> Source:
         """Finds a run's checkpoint (the newest one without `step`) and its frozen config."""
-        directory = pathlib.Path(directory)
+        directory = local_folder(directory)
         config = directory / CONFIG_FILE
         if not config.is_file():
             raise FileNotFoundError(f"{directory}: not a run directory (no {CONFIG_FILE}).")
@@ -45,10 +46,11 @@ class Source:
     @classmethod
     def parse(cls, text: str) -> Source:
         """Opens "run:DIR" or "run:DIR@STEP"."""
-        directory, _, step = text.removeprefix("run:").partition("@")
-        if step and not step.isdigit():
-            raise ValueError(f"Run.init ({text!r}): the step after @ must be a number.")
-        return cls.open(directory, int(step) if step else None)
+        directory, mark, step = text.removeprefix("run:").rpartition("@")
+        if not mark or not step.isdigit():
+            # No step: an @ belongs to the path.
+            return cls.open(text.removeprefix("run:"))
+        return cls.open(directory, int(step))
 
     def rate(self) -> float:
         """Returns the learning rate of the last step before the checkpoint."""
@@ -66,18 +68,21 @@ class Source:
             listing = "; ".join(f"Model.{c.path} {c.old!r} there, {c.new!r} here" for c in changes)
             raise ValueError(f"Run.init: the model of {self.directory} differs: {listing}.")
 
+    @property
+    def vocabulary(self) -> str | None:
+        """The sha256 of the vocabulary that the run was trained with, if its ledger says so."""
+        known = [e["vocabulary"] for e in ledger.read(self.directory) if e.get("vocabulary")]
+        return known[-1] if known else None
+
     def check_vocabulary(self, sha256: str) -> None:
-        """Raises ValueError when the source was trained with another vocabulary."""
-        for event in reversed(ledger.read(self.directory)):
-            known = event.get("vocabulary")
-            if known not in (None, sha256):
-                raise ValueError(
-                    f"Run.init: {self.directory} was trained with another vocabulary (sha256 "
-                    f"{known[:12]}…) than the one that made these rows ({sha256[:12]}…): its "
-                    "token ids mean other text. Cache the rows with the source's vocabulary."
-                )
-            if known is not None:
-                return
+        """Raises ValueError when the run was trained with another vocabulary."""
+        known = self.vocabulary
+        if known not in (None, sha256):
+            raise ValueError(
+                f"{self.directory} was trained with another vocabulary (sha256 {known[:12]}…) "
+                f"than the one given ({sha256[:12]}…): its token ids mean other text. Use the "
+                "vocabulary that it was trained with, and rows cached with it."
+            )
 
     def params(self, network: Network, mesh: jax.sharding.Mesh) -> Any:
         """Reads the parameters, sharded for `mesh`."""

@@ -52,6 +52,7 @@ def make_train_step(
     learning_rate, tokens.
     """
     platform = mesh.devices.flat[0].platform
+    shardings = state_shardings(network, optimizer, mesh)
 
     def objective(params: Any, batch: Batch) -> tuple[jax.Array, LossSums]:
         return next_token_loss(
@@ -66,7 +67,9 @@ def make_train_step(
     gradient = jax.value_and_grad(objective, has_aux=True)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        grads, sums = _accumulate(gradient, state.params, batch, run.step.accumulation)
+        grads, sums = _accumulate(
+            gradient, state.params, batch, run.step.accumulation, shardings.params
+        )
         # Sums first, one division last: microbatches with few tokens weigh no more than they hold.
         weight = jnp.maximum(sums.weight, 1.0)
         grads = jax.tree.map(lambda g: g / weight, grads)
@@ -82,7 +85,6 @@ def make_train_step(
         }
         return TrainState(state.step + 1, params, moments), metrics
 
-    shardings = state_shardings(network, optimizer, mesh)
     return jax.jit(
         step,
         in_shardings=(shardings, batch_sharding(mesh)),
@@ -91,7 +93,9 @@ def make_train_step(
     )
 
 
-def _accumulate(gradient: Any, params: Any, batch: Batch, parts: int) -> tuple[Any, LossSums]:
+def _accumulate(
+    gradient: Any, params: Any, batch: Batch, parts: int, shardings: Any
+) -> tuple[Any, LossSums]:
     """Sums gradients and losses over `parts` microbatches, one after another."""
     if parts == 1:
         (_, sums), grads = gradient(params, batch)
@@ -103,6 +107,8 @@ def _accumulate(gradient: Any, params: Any, batch: Batch, parts: int) -> tuple[A
 
     def add(carry: tuple[Any, LossSums], part: Batch) -> tuple[tuple[Any, LossSums], None]:
         (_, sums), grads = gradient(params, part)
+        # Unpinned, the partitioner may keep a whole gradient on every device.
+        grads = jax.lax.with_sharding_constraint(grads, shardings)
         return jax.tree.map(jnp.add, carry, (grads, sums)), None
 
     zero = jnp.zeros((), jnp.float32)
