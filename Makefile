@@ -61,7 +61,7 @@ quickstart: $(INSTALLED)
 	"$(VENV)/bin/twjax" quickstart $(if $(filter-out 0,$(FRESH)),--fresh)
 
 test: $(INSTALLED)
-	JAX_PLATFORMS=cpu "$(VENV)/bin/python" -m pytest $(PYTEST_ARGS)
+	JAX_PLATFORMS=cpu "$(VENV)/bin/python" -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	"$(VENV)/bin/ruff" check .

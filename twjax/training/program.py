@@ -17,6 +17,7 @@ import jax
 from twjax import __version__
 from twjax.config import ConfigError, Loaded, Run, compare, load
 from twjax.data.loader import batches, open_mixture
+from twjax.models.attention import choose_attention
 from twjax.models.decoder import Network
 from twjax.models.spec import count_weights
 from twjax.parallel.mesh import make_mesh
@@ -78,6 +79,7 @@ def _train(
     first = jax.process_index() == 0
     mesh = make_mesh(run.mesh)
     _check_batch(run, mesh)
+    choose_attention(run.step.attention, mesh.devices.flat[0].platform)
     network = Network.create(run.model)
     with Checkpoints(run_dir, run.checkpoint) as checkpoints:
         begun = bool(checkpoints.steps)
