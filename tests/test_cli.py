@@ -50,6 +50,7 @@ def test_doctor_finds_this_installation_sound():
     assert "jax 0." in done.stdout and "devices: 1" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_is_scored_and_continued(tmp_path):
     config = tiny.write_config(tmp_path)
     run_dir = tmp_path / "run"

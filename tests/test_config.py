@@ -41,7 +41,7 @@ def test_every_run_config_loads_and_rebuilds_itself(path, tmp_path):
         ("Schedule.kind = 'cosin'", "Schedule.kind ('cosin', a str) must be Literal["),
         ("Evaluation.tasks = ['a']", "must be tuple[str, ...]"),
         ("Model.num_heads = 3", "--set: Model.num_heads (3) must be a multiple of"),
-        ("Schedule.peak = -1.0", "--set: Schedule.peak (-1.0) must be positive."),
+        ("Schedule.peak = -1.0", "--set: Schedule.peak (-1.0) must be positive and finite."),
         ("STEPS = 3", "--set: STEPS is bound but nothing uses it"),
         ("Vocabulary.size = 400", "Vocabulary is bound but nothing uses it"),
         ("Run.schedule = @Schedul()", "Did you mean Schedule?"),

@@ -289,6 +289,7 @@ def test_a_broken_cache_is_one_line(config, tmp_path):
     assert str(file) in refused()
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_kept_out(config, tmp_path):
     run_dir = tmp_path / "run"
     process = start(config, run_dir, *LONG, "--set", "Run.steps = 100_000")
@@ -361,6 +362,7 @@ def test_one_failing_host_ends_the_group_with_its_error(config, tmp_path):
     assert time.monotonic() - began < 200
 
 
+@pytest.mark.slow
 def test_several_local_hosts_train_one_run(config, unbroken, tmp_path):
     run_dir = tmp_path / "run"
     command = [sys.executable, "-m", "launch.local", "--hosts", "2", "--devices-per-host", "1"]
