@@ -1,9 +1,10 @@
-"""Writes `py3.11.txt` and `py3.12.txt`: every dependency's version and hashes, no URLs.
+"""Writes the pins of each environment: every dependency's version and hashes, no URLs.
 
 `make constraints` runs it (it needs `uv`). Versions already pinned are kept as long as
 pyproject.toml allows them; `--upgrade` takes the newest. uv resolves for all platforms at once
 and for "this Python or newer"; the lines for newer Pythons are left out, so that a file says what
-one Python gets.
+one Python gets. `py3.*.txt` are for development; `beam-py3.11.txt` is for the extra `beam`, whose
+protobuf is older than everybody else's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ import re
 import subprocess
 
 HERE = pathlib.Path(__file__).resolve().parent
-VERSIONS = ("3.11", "3.12")
+# File -> (Python, extra).
+TARGETS = {
+    "py3.11.txt": ("3.11", "dev"),
+    "py3.12.txt": ("3.12", "dev"),
+    "beam-py3.11.txt": ("3.11", "beam"),
+}
 URL = re.compile(r"://|\s@\s|^-", re.MULTILINE)
 
 
@@ -28,7 +34,7 @@ def applies(marker: str, version: str) -> str | None:
     for condition in filter(None, marker.split(" and ")):
         found = re.fullmatch(r"python_full_version (<|>=) '(\d+)\.(\d+)'", condition.strip())
         if found is None:
-            if "python" in condition:
+            if condition.strip().startswith("python_"):
                 raise ValueError(f"cannot read the marker {condition!r} of uv's resolution.")
             kept.append(condition.strip())
             continue
@@ -58,9 +64,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions")
     arguments = parser.parse_args()
-    for version in VERSIONS:
-        path = HERE / f"py{version}.txt"
-        command = ["uv", "pip", "compile", "pyproject.toml", "--extra", "dev", "--universal"]
+    for name, (version, extra) in TARGETS.items():
+        path = HERE / name
+        command = ["uv", "pip", "compile", "pyproject.toml", "--extra", extra, "--universal"]
         command += ["--python-version", version, "--generate-hashes", "--no-config", "--quiet"]
         command += ["--no-emit-index-url", "--no-header", "--no-annotate", "--output-file", path]
         command += ["--upgrade"] if arguments.upgrade else []
