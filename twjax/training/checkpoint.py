@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import pathlib
 import shutil
+import sys
 import time
 from typing import Any
 
@@ -43,6 +44,7 @@ class Checkpoints:
         # Orbax reports every file at INFO, and failures both at ERROR and by raising.
         absl.logging.set_verbosity(absl.logging.FATAL)
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        _quiet_late_callbacks()
         self._run_dir = run_dir.absolute()
         self._folder = self._run_dir / FOLDER
         self._manager = ocp.CheckpointManager(
@@ -155,6 +157,32 @@ class Checkpoints:
         kept = self.steps
         stay = f"the checkpoints of steps {kept} are whole" if kept else "there is no earlier one"
         return OSError(f"{self._folder}: a checkpoint could not be saved ({text[:300]}); {stay}.")
+
+
+def _quiet_late_callbacks() -> None:
+    """Drops the tracebacks of writes that end after the save they belong to has failed.
+
+    They reach for the event loop of that save, which is closed; the save's own error is raised
+    and says what happened. Everything else is reported as before.
+    """
+
+    def closed_loop(error: BaseException | None) -> bool:
+        return isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+
+    report, unraisable = sys.excepthook, sys.unraisablehook
+    if getattr(report, "quiet_late_callbacks", False):
+        return
+
+    def on_error(kind: Any, error: BaseException, trace: Any) -> None:
+        if not closed_loop(error):
+            report(kind, error, trace)
+
+    def on_unraisable(info: Any) -> None:
+        if not closed_loop(info.exc_value):
+            unraisable(info)
+
+    on_error.quiet_late_callbacks = True  # type: ignore[attr-defined]
+    sys.excepthook, sys.unraisablehook = on_error, on_unraisable
 
 
 def _everywhere(here: bool) -> bool:
