@@ -63,3 +63,7 @@ def test_a_run_is_scored_and_continued(tmp_path):
     assert (
         earlier.returncode == 1 and "no checkpoint of step 5; has [3, 6, 9, 12]" in earlier.stderr
     )
+    info = next(tmp_path.glob("cache/b/validation/*/f0/info.json"))
+    info.write_text(info.read_text().replace('"sha256": "0"', '"sha256": "1"'))
+    other = tiny.twjax("eval", run_dir, "--task", "b")
+    assert other.returncode == 1 and "made with another vocabulary" in other.stderr

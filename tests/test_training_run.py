@@ -124,7 +124,7 @@ def test_sigterm_saves_and_exits_zero_and_the_run_goes_on(config, unbroken, tmp_
 
 @pytest.mark.slow
 def test_two_processes_agree_with_one_and_their_checkpoint_restores_on_one(config, tmp_path):
-    short = ["--set", "Run.steps = 12", "--set", "Run.log_every = 1"]
+    short = ["--set", "Run.steps = 20", "--set", "Run.log_every = 1"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -146,9 +146,9 @@ def test_two_processes_agree_with_one_and_their_checkpoint_restores_on_one(confi
     alone = tmp_path / "alone"
     assert tiny.twjax("train", config, "--run-dir", alone, *short).returncode == 0
     a, b = tiny.losses(pair), tiny.losses(alone)
-    assert list(a) == list(b) == list(range(1, 13))
+    assert list(a) == list(b) == list(range(1, 21))
     np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-4)
-    more = ["--set", "Run.steps = 15", "--set", "Run.log_every = 1"]
+    more = ["--set", "Run.steps = 23", "--set", "Run.log_every = 1"]
     for run_dir in (pair, alone):
         done = tiny.twjax("train", config, "--run-dir", run_dir, *more)
         assert done.returncode == 0, done.stderr
