@@ -13,17 +13,16 @@ and so is a vocabulary.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import pathlib
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from typing import Any
+
+import prepare
 
 SEQ_LEN = 2_048
 NAMES = {
@@ -34,24 +33,17 @@ NAMES = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("corpus", nargs="?", type=pathlib.Path, help="default: the laws")
-    parser.add_argument("--vocabulary", type=pathlib.Path, help="default: trained on the corpus")
-    parser.add_argument("--seq-len", type=int, default=SEQ_LEN)
+    parser = prepare.arguments(__doc__, "?", SEQ_LEN)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--json", type=pathlib.Path, help="write the figures there as well")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="twjax-caching-") as scratch:
         folder = pathlib.Path(scratch)
-        corpus = args.corpus or _build_laws(folder / "laws")
-        vocabulary = args.vocabulary or _train(corpus, folder / "laws.model")
+        corpus = args.corpora or prepare.build_corpus("tw_laws", folder)
+        vocabulary = args.vocabulary or prepare.train_vocabulary([corpus], folder)
         figures = measure(folder, corpus, vocabulary, args.seq_len, args.runs, args.workers)
     _print(figures)
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    prepare.save(figures, args.json)
     return 0
 
 
@@ -172,25 +164,6 @@ def _print(figures: dict[str, Any]) -> None:
             f"{name:<30} {of['seconds']:>8.2f} {of['tokens']:>12,.0f} "
             f"{of['tokens_per_second']:>11,.0f} {of['rows']:>8,.0f} {of['pad_fraction']:>8.2%}"
         )
-
-
-def _build_laws(output: pathlib.Path) -> pathlib.Path:
-    command = ["corpus", "build", "configs/corpora/tw_laws.gin"]
-    _twjax(*command, "--set", f"Corpus.output = '{output}'")
-    return output
-
-
-def _train(corpus: pathlib.Path, output: pathlib.Path) -> pathlib.Path:
-    bindings = {"inputs": (str(corpus),), "output": str(output), "max_sentences": 30_000}
-    sets = []
-    for name, value in bindings.items():
-        sets += ["--set", f"Vocabulary.{name} = {value!r}"]
-    _twjax("vocab", "train", "configs/corpora/quickstart_vocab.gin", *sets)
-    return output
-
-
-def _twjax(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "twjax", *arguments], check=True)
 
 
 if __name__ == "__main__":

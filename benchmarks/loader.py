@@ -12,9 +12,7 @@ in the repository are built into a temporary folder, and so is a vocabulary.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import os
 import pathlib
 import statistics
@@ -24,6 +22,7 @@ import time
 from typing import Any
 
 import numpy as np
+import prepare
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -32,27 +31,19 @@ BATCH = 16
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("corpus", nargs="?", type=pathlib.Path, help="default: the laws")
-    parser.add_argument("--vocabulary", type=pathlib.Path, help="default: trained on the corpus")
-    parser.add_argument("--seq-len", type=int, default=SEQ_LEN)
+    parser = prepare.arguments(__doc__, "?", SEQ_LEN)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--json", type=pathlib.Path, help="write the figures there as well")
     args = parser.parse_args()
-
-    from prepare import build_corpus, cache_rows, train_vocabulary
 
     from twjax.data.quiet import quiet_tensorflow
 
     quiet_tensorflow()
     with tempfile.TemporaryDirectory(prefix="twjax-loader-") as scratch:
         folder = pathlib.Path(scratch)
-        corpus = args.corpus or build_corpus("tw_laws", folder)
-        vocabulary = args.vocabulary or train_vocabulary([corpus], folder)
-        cache_rows("benchmark", corpus, vocabulary, args.seq_len, folder / "cache")
+        corpus = args.corpora or prepare.build_corpus("tw_laws", folder)
+        vocabulary = args.vocabulary or prepare.train_vocabulary([corpus], folder)
+        prepare.cache_rows("benchmark", corpus, vocabulary, args.seq_len, folder / "cache")
         task = _task(corpus, vocabulary)
         runs: dict[str, list[dict[str, float]]] = {"twjax": [], "seqio": []}
         for _ in range(args.runs):
@@ -74,11 +65,7 @@ def main() -> int:
         )
     ratio = median["twjax"]["tokens_per_second"] / median["seqio"]["tokens_per_second"]
     print(f"twjax reads {ratio:.1f} x as many tokens a second")
-    if args.json:
-        args.json.write_text(
-            json.dumps({"median": median, "runs": runs, "ratio": ratio}, indent=2) + "\n",
-            encoding="utf-8",
-        )
+    prepare.save({"median": median, "runs": runs, "ratio": ratio}, args.json)
     return 0
 
 

@@ -12,9 +12,7 @@ a temporary folder, and so is a vocabulary.
 
 from __future__ import annotations
 
-import argparse
 import functools
-import json
 import os
 import pathlib
 import sys
@@ -23,6 +21,7 @@ import time
 from typing import Any
 
 import numpy as np
+import prepare
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -32,30 +31,24 @@ WINDOW = 256
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("corpora", nargs="*", type=pathlib.Path, help="default: laws, English")
-    parser.add_argument("--vocabulary", type=pathlib.Path, help="default: trained on the corpora")
+    parser = prepare.arguments(__doc__, "*", SEQ_LEN)
     parser.add_argument("--share", type=float, default=0.7, help="of the first corpus")
     parser.add_argument("--rows", type=int, default=ROWS)
-    parser.add_argument("--seq-len", type=int, default=SEQ_LEN)
-    parser.add_argument("--json", type=pathlib.Path, help="write the figures there as well")
     args = parser.parse_args()
     if len(args.corpora) not in (0, 2):
         parser.error("give two corpora, or none")
-
-    from prepare import build_corpus, cache_rows, train_vocabulary
 
     from twjax.data.quiet import quiet_tensorflow
 
     quiet_tensorflow()
     with tempfile.TemporaryDirectory(prefix="twjax-mixing-") as scratch:
         folder = pathlib.Path(scratch)
-        corpora = args.corpora or [build_corpus(n, folder) for n in ("tw_laws", "en_general")]
-        vocabulary = args.vocabulary or train_vocabulary(corpora, folder)
+        corpora = args.corpora or [
+            prepare.build_corpus(n, folder) for n in ("tw_laws", "en_general")
+        ]
+        vocabulary = args.vocabulary or prepare.train_vocabulary(corpora, folder)
         readers = [
-            cache_rows(name, corpus, vocabulary, args.seq_len, folder / "cache")
+            prepare.cache_rows(name, corpus, vocabulary, args.seq_len, folder / "cache")
             for name, corpus in zip("ab", corpora, strict=True)
         ]
         streams = {
@@ -81,8 +74,7 @@ def main() -> int:
         "finding a batch of 1,024 rows among 20 tasks: "
         + ", ".join(f"{ms:.1f} ms at step {step}" for step, ms in figures["lookup_ms"].items())
     )
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    prepare.save(figures, args.json)
     return 0
 
 

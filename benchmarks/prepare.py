@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import pathlib
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from twjax.data.rows import RowReader
+
+
+def arguments(description: str | None, corpora: str, seq_len: int) -> argparse.ArgumentParser:
+    """Returns the arguments that the data benchmarks share; `corpora` is "?" or "*"."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "corpora", metavar="CORPUS", nargs=corpora, type=pathlib.Path, help="default: built here"
+    )
+    parser.add_argument("--vocabulary", type=pathlib.Path, help="default: trained on the corpora")
+    parser.add_argument("--seq-len", type=int, default=seq_len)
+    parser.add_argument("--json", type=pathlib.Path, help="write the figures there as well")
+    return parser
+
+
+def save(figures: dict[str, Any], path: pathlib.Path | None) -> None:
+    """Writes the figures as JSON, if a path was given."""
+    if path:
+        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 def build_corpus(name: str, folder: pathlib.Path) -> pathlib.Path:

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from twjax.config.schema import Mixture
-from twjax.data import permutation
+from twjax.data import permutation, shares
 from twjax.data.mixture import MixtureIndex, rates
 
 TASKS = "abcde"
@@ -45,10 +45,22 @@ def indexes(draw: st.DrawFn, caps: bool = True) -> MixtureIndex:
     return MixtureIndex(mixture, sizes, batch_size=draw(st.integers(1, 9)))
 
 
+def whole_block(share: Fraction, block: int) -> int:
+    """The length of the blocks that a task of this share is held to."""
+    while share * block < 1:
+        block *= 2
+    return block
+
+
+def longest_block(segment: shares.Segment, block: int) -> int:
+    return max(whole_block(share, block) for share in segment.weights.values())
+
+
 def span(index: MixtureIndex, most: int = 3000) -> int:
     """A number of rows that reaches every stage, as far as the tasks' rows go."""
     last = index.segments[-1]
-    end = last.start + (3 * last.superblock if last.length is None else last.length)
+    longest = longest_block(last, index.mixture.block_rows)
+    end = last.start + (3 * longest if last.length is None else last.length)
     return min(end, most)
 
 
@@ -77,29 +89,24 @@ def test_shares_are_within_one_row_at_every_block_boundary(index: MixtureIndex) 
         assert segment.weights == share
         carried = number > 0 and segment.carry == index.segments[number - 1].carry_out()
         if not (carried and list(previous) == list(segment.weights)):
-            long = segment.length is None or segment.length >= segment.superblock
+            longest = longest_block(segment, mixture.block_rows)
+            long = segment.length is None or segment.length >= longest
             assert not (long and list(previous) == list(segment.weights)), "carry was dropped"
             anchor, owed = segment.start, dict.fromkeys(index.tasks, Fraction(0))
         end = total if segment.length is None else segment.start + segment.length
-        whole = max((end - segment.start) // segment.block, 1)
-        edges = [segment.start + k * segment.block for k in range(1, whole)]
-        if segment.length is not None:
-            edges.append(end)
-        for edge in edges:
-            if edge > total:
-                break
-            here = edge - segment.start
-            at_super = here % segment.superblock == 0 and (
-                segment.length is None or segment.length - here >= segment.superblock
-            )
-            for name in index.tasks:
-                if share.get(name, 0) * segment.block >= 1 or at_super or edge == end:
-                    if segment.length is None and edge == end and not at_super:
-                        continue
-                    column = index.tasks.index(name)
-                    real = seen[edge][column] - seen[anchor][column]
-                    want = owed[name] + share.get(name, Fraction(0)) * here
-                    assert abs(real - want) < 1, (name, edge, real, float(want))
+        for name in index.tasks:
+            portion = share.get(name, Fraction(0))
+            block = whole_block(portion, mixture.block_rows) if portion else mixture.block_rows
+            # The last block of a segment that ends takes the rest.
+            number_of = max((end - segment.start) // block - (segment.length is not None), 0)
+            edges = [segment.start + k * block for k in range(1, number_of + 1)]
+            column = index.tasks.index(name)
+            for edge in [*edges, *([end] if segment.length is not None else [])]:
+                if edge > total:
+                    break
+                real = seen[edge][column] - seen[anchor][column]
+                want = owed[name] + portion * (edge - segment.start)
+                assert abs(real - want) < 1, (name, edge, real, float(want))
         if segment.length is not None:
             for name in owed:
                 owed[name] += share.get(name, Fraction(0)) * segment.length
@@ -112,7 +119,7 @@ def test_every_epoch_reads_each_row_once_and_caps_hold(index: MixtureIndex) -> N
     ends = [s.start + s.length for s in index.segments if s.length is not None]
     last = index.segments[-1]
     if last.length is None:
-        ends += [last.start + last.superblock]
+        ends += [last.start + longest_block(last, index.mixture.block_rows)]
     total = min([end for end in ends if end <= 4000][-1:] or [0])
     assume(total > 0)
     task, row = index.lookup(np.arange(total))
@@ -226,8 +233,8 @@ def test_shares_do_not_drift_far_out(weights: dict[str, float]) -> None:
         Mixture(stages=((0, {"a": 1.0}), (3, weights))), dict.fromkeys("abc", 10**6), batch_size=8
     )
     segment = index.segments[-1]
-    blocks = 10**12 // segment.superblock
-    rows = segment.start + blocks * segment.superblock
+    block = longest_block(segment, index.mixture.block_rows)
+    rows = segment.start + 10**12 // block * block
     counts = index.counts(rows)
     total = sum(Fraction(repr(weight)) for weight in weights.values())
     for name, weight in weights.items():

@@ -1,4 +1,4 @@
-"""The registries: importing reads nothing, and every task makes rows of (mocked) TFDS data."""
+"""The registries: importing reads nothing; tasks read mocked TFDS data and cache prepared data."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def test_importing_the_registries_reads_nothing():
 def tfds_data(tmp_path_factory):
     """Prepared datasets on disk, in two shards a split, as TFDS itself writes them.
 
-    Only what would be downloaded is made up; builders, files and readers are the real ones.
-    (`tfds.testing.mock_data` replaces the readers, and has no shards to divide among workers.)
+    Only what would be downloaded is made up; builders, files and readers are the real ones, and
+    there are shards to divide among workers, which `tfds.testing.mock_data` has none of.
     """
     import seqio
 
@@ -65,8 +65,30 @@ def tfds_data(tmp_path_factory):
         _prepare(folder, source)
     _prepare(folder, taiwan.WIKI40B_TW)
     seqio.set_tfds_data_dir_override(folder)
-    yield
+    yield folder
     seqio.set_tfds_data_dir_override(None)
+
+
+@pytest.fixture
+def mocked_tfds(tfds_data):
+    """TFDS's own mocking: declared builders and prepared metadata, but three examples a split."""
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    def as_dataset(builder, split, **_):
+        features = builder.info.features
+        text = {"en": ENGLISH, "zh-tw": TRADITIONAL}.get(builder.data_path.parent.name, SIMPLIFIED)
+        if builder.name == "wiki40b":
+            text = WIKI.format(title="題", first=text, second=text, third=text)
+        examples = [
+            {name: text if name == "text" else f"{name}-{split}-{i}" for name in features}
+            for i in range(3)
+        ]
+        columns = {name: [example[name] for example in examples] for name in features}
+        return tf.data.Dataset.from_tensor_slices(columns)
+
+    with tfds.testing.mock_data(as_dataset_fn=as_dataset, data_dir=tfds_data):
+        yield
 
 
 def _prepare(folder, source):
@@ -153,6 +175,31 @@ def test_tasks_make_rows(name, tfds_data, tmp_path):
     inputs = "prefix" in name or "span" in name
     share = weights.sum() / np.count_nonzero(found["segment_ids"])
     assert (share < 0.75) == inputs
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize("name", NAMES)
+def test_tasks_read_mocked_tfds(name, split, mocked_tfds):
+    import seqio
+
+    from twjax.data.vocabulary import PieceVocabulary, with_vocabulary
+
+    registered_tasks(IMPORTS)
+    vocabulary = PieceVocabulary(data_side.vocabulary())
+    task = with_vocabulary(seqio.TaskRegistry.get(name), vocabulary)
+    lengths = dict.fromkeys(task.output_features, 512)
+    examples = list(task.get_dataset(lengths, split, shuffle=False).as_numpy_iterator())
+    assert len(examples) == 3
+    for example in examples:
+        if "span_corruption" in name:
+            assert len(example["targets"]) > 1 and len(example["inputs"]) > 1
+            continue
+        # A cut may fall between the bytes of one character.
+        text = _decode([i for side in task.output_features for i in example[side].tolist()])
+        sentence = {"en": ENGLISH, "cn": SIMPLIFIED, "tw": TRADITIONAL}[name[:2]]
+        times = 3 if "wiki40b" in name else 1
+        assert text.count(sentence) == times
+        assert "_START_" not in text and "_NEWLINE_" not in text
 
 
 EXPECTED_SOURCE = {

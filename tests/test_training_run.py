@@ -17,8 +17,9 @@ import time
 import numpy as np
 import pytest
 
-from tests import tiny
+from tests import data_side, tiny
 from twjax import storage
+from twjax.vocab.model import SentencePieceModel
 
 STEPS = 120
 LONG = [f"Run.steps = {STEPS}", "Run.log_every = 1", "Checkpoint.every = 7"]
@@ -382,3 +383,48 @@ def test_several_local_hosts_train_one_run(config, unbroken, tmp_path):
     assert stopped["event"] == "stop" and stopped["step"] >= 20
     ours, alone = tiny.losses(run_dir), tiny.losses(unbroken[0])
     np.testing.assert_allclose([ours[s] for s in ours], [alone[s] for s in ours], rtol=1e-4)
+
+
+def test_text_is_not_generated_with_another_vocabulary(unbroken, tmp_path):
+    model = tmp_path / "other.model"
+    with open(data_side.vocabulary(), "rb") as file:
+        model.write_bytes(file.read())
+    done = tiny.twjax("generate", unbroken[0], "--vocabulary", model, "--prompt", "臺灣")
+    assert done.returncode == 1
+    assert "is not the vocabulary that the model was trained with" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    # A model of as many ids, but trained on something else, is told by its hash.
+    same_size = tmp_path / "run"
+    shutil.copytree(unbroken[0], same_size)
+    size = SentencePieceModel(model).vocab_size
+    frozen = same_size / "config.gin"
+    text = frozen.read_text()
+    assert "vocab_size = 96" in text
+    frozen.write_text(text.replace("vocab_size = 96", f"vocab_size = {size}"))
+    done = tiny.twjax("generate", same_size, "--vocabulary", model, "--prompt", "臺灣")
+    assert done.returncode == 1 and "trained with" in done.stderr and "sha256 0…" in done.stderr
+
+
+@pytest.mark.slow
+def test_several_hosts_agree_to_leave_a_broken_checkpoint(config, unbroken, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(unbroken[0], run_dir)
+    for path in (run_dir / "checkpoints" / str(STEPS) / "state").rglob("d/*"):
+        os.truncate(path, path.stat().st_size // 2)
+    command = [sys.executable, "-m", "launch.local", "--hosts", "2", "--devices-per-host", "1"]
+    more = ["--set", f"Run.steps = {STEPS + 2}"]
+    done = subprocess.run(
+        [*command, "--", "train", config, "--run-dir", run_dir, *LONG, *more],
+        env=tiny.environment(),
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"Checkpoint of step {STEPS} can't be read" in done.stdout
+    assert done.stdout.count("can't be read") == 1
+    assert len(list((run_dir / "checkpoints-broken").iterdir())) == 1
+    ours, alone = tiny.losses(run_dir), tiny.losses(unbroken[0])
+    assert list(ours) == list(range(1, STEPS + 3))
+    np.testing.assert_allclose([ours[s] for s in alone], list(alone.values()), rtol=1e-4)

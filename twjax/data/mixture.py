@@ -33,12 +33,13 @@ class MixtureIndex:
     raises at once.
 
     Shares: at the end of every block of `Mixture.block_rows` rows (and of every stage) each task's
-    count, since its set of tasks last changed, is within one row of its exact share. The last
-    block of a stage takes the rest and may be up to twice as long. A task whose share is less than
-    one row a block is held to this at the ends of superblocks, long enough for one row of the
-    rarest (`segments` says how long). Stages with the same tasks carry their rounding over, unless
-    a stage is so short that a task's count would shrink. From the row on at which a task has used
-    up its `max_epochs`, its share goes to the others of the stage in proportion.
+    count, since its set of tasks last changed, is within one row of its exact share. For a task
+    whose share is less than one row a block, the block is doubled until it holds one. The last
+    block of a stage takes the rest and may be up to twice as long. Stages with the same tasks, in
+    the same order of rarity, carry their rounding over, unless a stage is so short that a task's
+    count would shrink; at any other change the count starts anew from what was handed out. From
+    the row on at which a task has used up its `max_epochs`, its share goes to the others of the
+    stage in proportion.
 
     A task's rows are read in the order of a permutation a time, one for each epoch, and go on
     where the task stopped, whatever stages lie between.

@@ -7,8 +7,9 @@ is within one row of its share, for every x, without drift.
 
 A count must also never shrink from one boundary to the next. Task j gains more than p_j B - 2 rows
 in a block of B, so none shrinks where p_j B >= 1. Tasks too rare for that are put first and
-counted together (the first sum is monotone whatever its share) at the boundaries of blocks, and
-each for itself at those of superblocks, which are long enough for the rarest.
+counted together (the first sum is monotone whatever its share). Within blocks of twice the length
+their common rows are dealt in the same way, and so on: each task has its share at the end of every
+block that is long enough for one row of it.
 """
 
 from __future__ import annotations
@@ -35,19 +36,18 @@ class Segment:
     """A stretch of rows with constant weights.
 
     `start` is its first row of the stream; `length` None means that it never ends. `weights` are
-    positive and sum to 1; the first `rare` tasks of them have shares below one row a block.
-    `carry` are the roundings of the cumulative shares left over from the segments before that
-    have the same tasks. `block` and `superblock` are rows; the last of each, in a segment that
-    ends, takes the rest and is longer (up to twice), or is the whole segment.
+    positive and sum to 1, the rarest tasks first. `carry` are the roundings of the cumulative
+    shares left over from the segments before that have the same tasks. `levels` are (rows of a
+    block, number of tasks that are too rare for it): blocks double until they hold a row of each
+    task, or until one task is left. The last block of a level, in a segment that ends, takes the
+    rest and is longer (up to twice), or is the whole segment.
     """
 
     start: int
     length: int | None
     weights: dict[str, Fraction]
-    rare: int
     carry: tuple[Fraction, ...]
-    block: int
-    superblock: int
+    levels: tuple[tuple[int, int], ...]
 
     @classmethod
     def of(
@@ -58,27 +58,29 @@ class Segment:
         block: int,
         carry: tuple[Fraction, ...] | None = None,
     ) -> Segment:
-        """Normalises positive weights and sizes the superblocks.
+        """Normalises positive weights and sizes the blocks, of which `block` is the shortest.
 
         A carry that would make some task's count negative in a short segment is dropped.
         """
         total = sum(weights.values())
         shares = {task: weight / total for task, weight in weights.items()}
-        # Rare tasks first; the order only depends on weights and names.
-        order = sorted(shares, key=lambda task: (shares[task] * block >= 1, task))
-        rare = sum(shares[task] * block < 1 for task in order)
-        span = math.ceil(1 / min(shares.values()))
+        # How often the block must be doubled to hold a row of the task.
+        doublings = {t: (math.ceil(1 / (s * block)) - 1).bit_length() for t, s in shares.items()}
+        order = sorted(shares, key=lambda task: (-doublings[task], task))
+        levels = []
+        for level in range(max(doublings.values()) + 1):
+            rare = sum(doublings[task] > level for task in order)
+            levels.append((block << level, rare))
+            if rare <= 1:
+                break
         segment = cls(
             start=start,
             length=length,
             weights={task: shares[task] for task in order},
-            rare=rare,
             carry=carry or (Fraction(0),) * len(order),
-            block=block,
-            superblock=block * math.ceil(span / block),
+            levels=tuple(levels),
         )
-        short = length is not None and length < segment.superblock
-        if carry and short and min(segment.counts(length or 0)) < 0:
+        if carry and length is not None and min(segment.counts(length)) < 0:
             return cls.of(start, length, weights, block)
         return segment
 
@@ -98,8 +100,7 @@ class Segment:
     def counts(self, row: int) -> list[int]:
         """Returns how many rows each task has among the first `row` of the segment.
 
-        Holds for all tasks at superblock boundaries and at the segment's end, for those that
-        aren't rare at block boundaries too.
+        Holds for a task at the boundaries of blocks with a row of it, and at the segment's end.
         """
         sums = self.sums(row)
         return [b - a for a, b in zip([0, *sums], sums, strict=False)]
@@ -141,18 +142,17 @@ class Segment:
         """Returns (task, count) int64 of rows of the segment, counted from its start.
 
         `task` indexes `weights`; `count` is how many rows of the task the segment gave out
-        before. Blocks, and the rare tasks' rows in a superblock, are shuffled by keys made from
-        `seed` and the place in the stream.
+        before. Blocks, and the rare tasks' rows in longer ones, are shuffled by keys made from
+        `seed`, the level and the place in the stream.
         """
-        # Column 0 stands for all rare tasks together.
-        columns = range(max(self.rare, 1) - 1, len(self.weights))
-        column, count = self._place(rows, rows, self.block, columns, seed)
-        task = column + columns.start
-        if self.rare > 1:
-            pool = np.flatnonzero(column == 0)
-            task[pool], count[pool] = self._place(
-                rows[pool], count[pool], self.superblock, range(self.rare), seed
-            )
+        task, count = np.zeros_like(rows), rows.copy()
+        todo, stop = np.arange(len(rows)), len(self.weights)
+        for level, (_, rare) in enumerate(self.levels):
+            # The first column stands for all tasks that are too rare for this level's blocks.
+            columns = range(max(rare, 1) - 1, stop)
+            column, had = self._place(rows[todo], count[todo], level, columns, seed)
+            task[todo], count[todo] = column + columns.start, had
+            todo, stop = todo[column == 0], columns.start + 1
         return task, count
 
     def boundaries(self, rows: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
@@ -165,14 +165,14 @@ class Segment:
         return low * block, np.where(low == last, self.length, (low + 1) * block)
 
     def _place(
-        self, rows: np.ndarray, items: np.ndarray, block: int, columns: range, seed: int
+        self, rows: np.ndarray, items: np.ndarray, level: int, columns: range, seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Shuffles items inside blocks and hands them to columns of `sums`.
+        """Shuffles items inside a level's blocks and hands them to columns of `sums`.
 
         `items` count what is dealt from the segment's start: the rows themselves, or the rare
         tasks' rows. Returns (column, how many the column had before) for each.
         """
-        low, high = self.boundaries(rows, block)
+        low, high = self.boundaries(rows, self.levels[level][0])
         edges, where = np.unique(np.stack([low, high]), return_inverse=True)
         where = where.reshape(2, -1)
         sums = [self.sums(edge) for edge in edges.tolist()]
@@ -181,8 +181,8 @@ class Segment:
         )
         first, last = table[where[0]], table[where[1]]
         begin = first[:, -1]
-        kind = "block" if items is rows else "rare"
-        keys = permutation.subkey(permutation.key_of(seed, kind), self.start + low)
+        kind = ("rare", level) if level else ("block",)
+        keys = permutation.subkey(permutation.key_of(seed, *kind), self.start + low)
         spot = permutation.permute(items - begin, last[:, -1] - begin, keys)
         gains = last - first
         column = np.sum(spot[:, None] >= gains, axis=1)
@@ -193,20 +193,20 @@ class Segment:
 
     def tally(self, row: int, seed: int) -> list[int]:
         """Returns how many rows each task has among the first `row`, at any row."""
-        low = int(self.boundaries(np.array([row]), self.block)[0][0])
-        counts = self.counts(low)
-        if self.rare > 1:
-            begin = int(self.boundaries(np.array([low]), self.superblock)[0][0])
-            counts[: self.rare] = self.counts(begin)[: self.rare]
-            pool = np.arange(self.sums(begin)[self.rare - 1], self.sums(low)[self.rare - 1])
-            at = np.full(len(pool), low)
-            task, _ = self._place(at, pool, self.superblock, range(self.rare), seed)
-            _add(counts, task)
-        task, _ = self.deal(np.arange(low, row), seed)
-        _add(counts, task)
+        counts = [0] * len(self.weights)
+        low, stop = row, len(counts)
+        items = np.zeros(0, np.int64)
+        for level, (block, rare) in enumerate(self.levels):
+            last = low
+            low = int(self.boundaries(np.array([low]), block)[0][0])
+            # The whole shorter blocks within this one, then what came of the one cut by `row`.
+            sums = self.sums(low)
+            whole = np.arange(sums[stop - 1], self.sums(last)[stop - 1])
+            items = np.concatenate([whole, items])
+            columns = range(max(rare, 1) - 1, stop)
+            column, had = self._place(np.full_like(items, low), items, level, columns, seed)
+            placed = np.bincount(column, minlength=len(columns)).tolist()
+            for task, more in zip(columns, placed, strict=True):
+                counts[task] = sums[task] - (sums[task - 1] if task else 0) + more
+            items, stop = had[column == 0], columns.start + 1
         return counts
-
-
-def _add(counts: list[int], tasks: np.ndarray) -> None:
-    for task, count in enumerate(np.bincount(tasks, minlength=len(counts)).tolist()):
-        counts[task] += count
