@@ -3,6 +3,7 @@
 #
 #   make quickstart [FRESH=1]   the whole way on real text: corpus to report, on a CPU
 #   make test                   all tests, on a CPU (PYTEST_ARGS='-m "not slow"' for a part)
+#   make test-beam              the Beam runner's tests, in an environment of their own (Python 3.11)
 #   make lint                   style and types
 #   make constraints [UPGRADE=1]  new pins for constraints/ (needs uv)
 #   make clean                  removes what was installed and built, never runs or caches of rows
@@ -31,9 +32,9 @@ DEPENDENCIES := $(VENV)/.dependencies-$(MINOR)
 INSTALLED := $(VENV)/.installed-$(MINOR)
 PIP := "$(VENV)/bin/python" -m pip --disable-pip-version-check
 
-.PHONY: help quickstart test lint constraints clean
+.PHONY: help quickstart test test-beam lint constraints clean
 help:
-	@sed -n '4,10s/^# \{0,1\}//p' Makefile
+	@sed -n '4,11s/^# \{0,1\}//p' Makefile
 
 ifeq ($(MINOR),)
 $(DEPENDENCIES):
@@ -62,6 +63,19 @@ quickstart: $(INSTALLED)
 
 test: $(INSTALLED)
 	JAX_PLATFORMS=cpu "$(VENV)/bin/python" -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+
+# Beam needs an older protobuf than everybody else: its pins are another set.
+BEAM := .venv-beam
+BEAM_PINS := constraints/beam-py3.11.txt
+test-beam: $(BEAM)/.installed
+	JAX_PLATFORMS=cpu "$(BEAM)/bin/python" -m pytest $(PYTEST_ARGS) tests/test_corpus_beam.py
+
+$(BEAM)/.installed: $(BEAM_PINS) pyproject.toml
+	@test "$(MINOR)" = 3.11 || { echo "$(BEAM_PINS) is for Python 3.11, not $(MINOR): make test-beam PYTHON=/path/to/python3.11" >&2; exit 1; }
+	"$(PYTHON)" -m venv --clear "$(BEAM)"
+	"$(BEAM)/bin/python" -m pip --disable-pip-version-check install --quiet --require-hashes -r "$(BEAM_PINS)"
+	"$(BEAM)/bin/python" -m pip --disable-pip-version-check install --quiet --no-deps -e .
+	@touch "$@"
 
 lint: $(INSTALLED)
 	"$(VENV)/bin/ruff" check .

@@ -3,7 +3,7 @@
 `make constraints` runs it (it needs `uv`). Versions already pinned are kept as long as
 pyproject.toml allows them; `--upgrade` takes the newest. uv resolves for all platforms at once
 and for "this Python or newer"; the lines for newer Pythons are left out, so that a file says what
-one Python gets. `py3.*.txt` are for development; `beam-py3.11.txt` is for the extra `beam`, whose
+one Python gets. `py3.*.txt` are for development; `beam-py3.11.txt` is for `beam-dev`, whose
 protobuf is older than everybody else's.
 """
 
@@ -19,7 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 TARGETS = {
     "py3.11.txt": ("3.11", "dev"),
     "py3.12.txt": ("3.12", "dev"),
-    "beam-py3.11.txt": ("3.11", "beam"),
+    "beam-py3.11.txt": ("3.11", "beam-dev"),
 }
 URL = re.compile(r"://|\s@\s|^-", re.MULTILINE)
 

@@ -13,11 +13,12 @@ import time
 import pyarrow.parquet as pq
 import pytest
 
-from twjax.corpus import document, pipeline, reading
-from twjax.corpus.convert import ConvertSimplified
-from twjax.corpus.dedup import ExactDedup
-from twjax.corpus.length import MinLength
-from twjax.corpus.normalize import NormalizeText
+from twjax.corpus import document, pipeline
+from twjax.corpus.conversion.convert import ConvertSimplified
+from twjax.corpus.duplicates.dedup import ExactDedup
+from twjax.corpus.sources import reading
+from twjax.corpus.text.length import MinLength
+from twjax.corpus.text.normalize import NormalizeText
 
 REPO = pathlib.Path(__file__).parent.parent
 TEXTS = REPO / "configs" / "corpora" / "texts"
@@ -26,10 +27,10 @@ TEXTS = REPO / "configs" / "corpora" / "texts"
 SCRIPT = """
 import pathlib, sys
 from twjax.corpus import pipeline
-from twjax.corpus.convert import ConvertSimplified
-from twjax.corpus.dedup import ExactDedup
-from twjax.corpus.length import MinLength
-from twjax.corpus.normalize import NormalizeText
+from twjax.corpus.conversion.convert import ConvertSimplified
+from twjax.corpus.duplicates.dedup import ExactDedup
+from twjax.corpus.text.length import MinLength
+from twjax.corpus.text.normalize import NormalizeText
 
 if __name__ == "__main__":
     folder, output, workers = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -81,10 +82,12 @@ def contents(output: pathlib.Path) -> dict[str, bytes | dict]:
     """All bytes of a corpus folder, less what only says how the build went."""
     found: dict = {
         str(path.relative_to(output)): path.read_bytes()
-        for path in sorted(output.rglob("*.parquet"))
+        for path in sorted(output.rglob("*.*"))
+        if path.suffix in (".parquet", ".md")
     }
     manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
-    for name in ("wall_seconds", "megabytes_per_second", "workers"):
+    # The ingredients name the source's hash, which an editor may change meanwhile.
+    for name in ("run", "ingredients", "ingredients_sha256"):
         del manifest[name]
     return {**found, "manifest": manifest}
 
@@ -153,7 +156,7 @@ def test_a_killed_build_continues_and_gives_the_same_bytes(script, inputs, refer
         process = start(script, inputs, output, workers=2)
         goal = len(done) + 6
         while process.poll() is None:
-            now = {path: path.stat().st_mtime_ns for path in work.glob("*/unit-*.json")}
+            now = {path: path.stat().st_mtime_ns for path in work.glob("*/unit-*-stage-[0-9].json")}
             if len(now) >= goal:
                 break
             time.sleep(0.005)
@@ -167,7 +170,7 @@ def test_a_killed_build_continues_and_gives_the_same_bytes(script, inputs, refer
         while any(map(alive, workers)):
             assert time.monotonic() < deadline, "workers outlive a killed parent"
             time.sleep(0.05)
-        done = {path: path.stat().st_mtime_ns for path in work.glob("*/unit-*.json")}
+        done = {path: path.stat().st_mtime_ns for path in work.glob("*/unit-*-stage-[0-9].json")}
     assert len(done) >= 10
     process = start(script, inputs, output, workers=2)
     assert process.wait(120) == 0, process.communicate()[1]
@@ -301,6 +304,8 @@ def test_steps_are_described_with_versions(tmp_path):
     built = pipeline.build(make(tmp_path, ["汉语拼音这个"], steps=steps), workers=1)
     (step,) = built.manifest["steps"]
     assert step["name"] == "convert_simplified"
-    assert step["parameters"] == {"config": "s2twp", "threshold": 0.9}
-    assert step["versions"] == {"opencc": opencc.__version__}
-    assert step["changed"] == {"documents": 1}
+    assert step["parameters"] == steps[0].parameters()
+    assert step["parameters"]["threshold"] == 0.9
+    assert step["versions"] == steps[0].versions()
+    assert opencc.__version__ in step["versions"]["opencc"]
+    assert step["changed"]["documents"] == 1

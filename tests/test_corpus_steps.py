@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twjax.corpus import script
-from twjax.corpus.convert import ConvertSimplified
-from twjax.corpus.dedup import ExactDedup
+from twjax.corpus.conversion.convert import ConvertSimplified
 from twjax.corpus.document import Document
-from twjax.corpus.length import MinLength
-from twjax.corpus.normalize import NormalizeText
+from twjax.corpus.duplicates.dedup import ExactDedup
+from twjax.corpus.text.length import MinLength
+from twjax.corpus.text.normalize import NormalizeText
+from twjax.corpus.text.spans import protected
+from twjax.corpus.variety import script
 
 REPO = pathlib.Path(__file__).parent.parent
 TEXTS = REPO / "configs" / "corpora" / "texts"
@@ -75,13 +76,18 @@ def test_traditional_texts_are_left_alone():
 def test_simplified_texts_become_what_opencc_makes_of_them(tmp_path):
     import opencc
 
-    documents = embedded("cn_general", 8)
-    outcome = ConvertSimplified().apply(documents)
-    assert outcome.changed == {"documents": len(documents)}
+    # Code and addresses stay as they are, so paragraphs with any aren't OpenCC's alone.
+    paragraphs = [p for d in embedded("cn_general", 4) for p in d.text.split("\n\n")]
+    plain = [p for p in paragraphs if script.count(p).simplified > 20 and not protected(p)]
+    documents = [make(text, str(n), "zh-CN") for n, text in enumerate(plain[:40])]
+    assert len(documents) > 20
+    step = ConvertSimplified(config="s2twp", overlay="none")
+    outcome = step.apply(documents)
+    assert outcome.changed["documents"] == len(documents)
     # OpenCC's own command, from the same wheel.
     command = pathlib.Path(opencc.__file__).parent / "clib" / "bin" / "opencc"
     config = command.parent.parent / "share" / "opencc" / "s2twp.json"
-    for before, after in list(zip(documents, outcome.kept, strict=True))[:5]:
+    for before, after in zip(documents, outcome.kept, strict=True):
         (tmp_path / "in").write_text(before.text, encoding="utf-8")
         subprocess.run([command, "-c", config, "-i", tmp_path / "in", "-o", tmp_path / "out"],
                        check=True)  # fmt: skip
@@ -89,7 +95,7 @@ def test_simplified_texts_become_what_opencc_makes_of_them(tmp_path):
         assert after.lang == "zh-TW"
         assert after.meta["converted"] == f"s2twp {opencc.__version__}"
         assert after.meta["converted_from"] == "zh-CN"
-    again = ConvertSimplified().apply(outcome.kept)
+    again = step.apply(outcome.kept)
     assert again.kept == outcome.kept
 
 
@@ -126,7 +132,7 @@ def test_the_namesake_of_opencc_is_refused(tmp_path):
         "class OpenCC:\n    def __init__(self, conversion=None): pass\n"
         "    def convert(self, string): return string\n"
     )
-    code = ("from twjax.corpus.convert import ConvertSimplified\n"
+    code = ("from twjax.corpus.conversion.convert import ConvertSimplified\n"
             "ConvertSimplified().versions()")  # fmt: skip
     path = os.pathsep.join([str(tmp_path), str(REPO)])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
@@ -141,7 +147,7 @@ def test_the_namesake_beside_the_official_package_is_refused(tmp_path):
     info = tmp_path / "opencc_python_reimplemented-0.1.7.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Name: opencc-python-reimplemented\nVersion: 0.1.7\n")
-    code = "from twjax.corpus import opencc; opencc.version()"
+    code = "from twjax.corpus.conversion import opencc; opencc.version()"
     path = os.pathsep.join([str(tmp_path), str(REPO)])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": path})  # fmt: skip
@@ -173,8 +179,9 @@ def test_exact_dedup_keeps_the_first_of_each(texts):
 def test_keys_do_not_depend_on_batches():
     documents = embedded("tw_laws", 40)
     step = ExactDedup()
-    parts = [step.keys(documents[:5]), step.keys(documents[5:])]
-    np.testing.assert_array_equal(np.concatenate(parts), step.keys(documents))
+    parts = [step.map(0, documents[:5], None), step.map(0, documents[5:], None)]
+    parts[1]["document"] += 5
+    np.testing.assert_array_equal(np.concatenate(parts), step.map(0, documents, None))
 
 
 def test_min_length_counts_no_white_space():

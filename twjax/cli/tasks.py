@@ -65,7 +65,7 @@ def _requests(args: argparse.Namespace) -> tuple[list[Request], str, Any]:
 
 
 def _cache(args: argparse.Namespace) -> int:
-    from twjax.corpus.pool import Pool, default_workers
+    from twjax.corpus.running.pool import Pool, default_workers
     from twjax.data import cache
 
     workers = default_workers() if args.workers is None else args.workers

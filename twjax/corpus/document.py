@@ -35,6 +35,8 @@ REJECTED_SCHEMA = SCHEMA.append(pa.field("reason", pa.string(), nullable=False))
     pa.field("value", pa.string(), nullable=False)
 )
 
+# Columns of a few values; Parquet ignores those that a table lacks.
+_REPEATED = ["source", "license", "lang", "reason", "step", "kind"]
 # Small enough that a reader of one group needs little memory, whatever the documents' lengths.
 _ROW_GROUP_DOCUMENTS = 1024
 _ROW_GROUP_BYTES = 16 << 20
@@ -202,9 +204,9 @@ def write_table(path: str | os.PathLike[str], table: pa.Table) -> None:
             version="2.6",
             compression="zstd",
             compression_level=3,
-            use_dictionary=["source", "license", "lang"],  # type: ignore[arg-type]
+            use_dictionary=_REPEATED,  # type: ignore[arg-type]
             # Bounds of whole texts would only bloat the footer.
-            write_statistics=["id", "source", "license", "lang"],  # type: ignore[arg-type]
+            write_statistics=["id", *_REPEATED],  # type: ignore[arg-type]
         )
 
 

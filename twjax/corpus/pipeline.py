@@ -1,15 +1,17 @@
-"""Builds a corpus folder from input files, on all cores of one machine.
+"""Builds a corpus folder from input files, with any runner.
 
-inputs → pieces → [local steps → keys → decision of a global step] … → shards + rejected + manifest
+inputs → pieces → [local steps → records → decision of a global step] … → shards, rejected
+documents, changes, manifest
 
 Work goes to a folder beside the output, one file a unit, so that a killed build continues where
 it stopped; the output appears by one rename. Pieces, units, cuts and file settings depend on the
-inputs and the configuration alone, so any number of workers gives the same bytes.
+inputs and the configuration alone, so any runner with any number of workers gives the same bytes.
 """
 
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import fcntl
@@ -21,43 +23,56 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 import twjax
 from twjax import storage
-from twjax.corpus import document, reading, tally, units
-from twjax.corpus.pool import Pool, default_workers
-from twjax.corpus.step import Step
-from twjax.progress import Progress, say
+from twjax.corpus import document, excerpts
+from twjax.corpus.running import local, parts, units
+from twjax.corpus.running.job import Done, Input, Job
+from twjax.corpus.running.pool import default_workers
+from twjax.corpus.sources import places, reading
+from twjax.corpus.sources.formats import Source
+from twjax.corpus.step import BUDGET_BYTES, Step
+from twjax.progress import say
 
-FORMAT = 1
+FORMAT = 2
+# The most frequent edits of each kind that the manifest shows.
+_FREQUENT = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """A corpus to build: `inputs` are files, read in this order; `output` is the folder to make.
+    """A corpus to build: `inputs` are read in this order; `output` is the folder to make.
 
-    `shard_bytes` is how many bytes of text a shard holds at most, roughly.
+    An input is a file, a folder or a URL that fsspec opens. `sources` are more inputs, behind
+    these, with what is known about each. A shard holds about `shard_bytes` of text at most.
     """
 
     name: str
-    inputs: tuple[str, ...]
     output: str
     steps: tuple[Step, ...]
+    inputs: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
     shard_bytes: int = 256 << 20
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:
             raise ValueError(f"Corpus.name ({self.name!r}) must be a name without slashes.")
-        if not self.inputs:
-            raise ValueError("Corpus.inputs is empty; name at least one file.")
-        doubled = [name for name, n in collections.Counter(self.inputs).items() if n > 1]
+        if not self.inputs and not self.sources:
+            raise ValueError("Corpus.inputs and Corpus.sources are empty; name at least one file.")
+        names = [source.path for source in self.all_sources()]
+        if not all(names):
+            raise ValueError("Corpus.sources: a Source lacks its path.")
+        doubled = [name for name, n in collections.Counter(names).items() if n > 1]
         if doubled:
-            raise ValueError(f"Corpus.inputs names {', '.join(doubled)} twice.")
+            raise ValueError(f"Corpus.inputs and Corpus.sources name {', '.join(doubled)} twice.")
         if self.shard_bytes < 1:
             raise ValueError(f"Corpus.shard_bytes ({self.shard_bytes}) must be positive.")
+
+    def all_sources(self) -> tuple[Source, ...]:
+        """Returns all inputs, in order."""
+        return (*(Source(path=name) for name in self.inputs), *self.sources)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,29 +87,34 @@ class Built:
 def build(
     corpus: Corpus,
     *,
-    locate: Callable[[str], pathlib.Path] = pathlib.Path,
+    locate: Callable[[str], pathlib.Path | str] | None = None,
     workers: int | None = None,
     fresh: bool = False,
+    budget_bytes: int = BUDGET_BYTES,
+    runner: Callable[[Job], Done] | None = None,
 ) -> Built:
     """Builds `corpus`, or continues, or finds it up to date; `fresh` starts over.
 
-    `locate` finds an input's file; the manifest keeps the configured names. `workers` None takes
-    all cores that the inputs can keep busy.
+    `locate` finds an input; the manifest keeps the configured names. `workers` None takes all
+    cores that the inputs can keep busy. `budget_bytes` is what the reduction of a global step may
+    hold in memory. `runner` does the work instead of this machine's cores.
     """
-    paths = {name: locate(name) for name in corpus.inputs}
-    for name, path in paths.items():
-        if not path.is_file():
-            raise ValueError(f"Corpus.inputs: no file {name}; check the path.")
-        reading.check_format(path)
-    output = pathlib.Path(corpus.output)
+    inputs = []
+    for source in corpus.all_sources():
+        path = (locate or _find)(source.path)
+        reading.check_format(path, source)
+        inputs.append(Input(source.path, path, places.size(path), source))
+    output = storage.local_folder(corpus.output)
     if output.exists() and not (output / "manifest.json").is_file() and any(output.iterdir()):
         raise ValueError(
             f"Corpus.output ({output}) holds something that is no corpus; choose another folder."
         )
     work = output.with_name(f".{output.name}.building")
     with _lock(work):
-        inputs = [{"path": n, "sha256": storage.sha256_file(p)} for n, p in paths.items()]
-        ingredients = _ingredients(corpus, inputs)
+        with concurrent.futures.ThreadPoolExecutor(default_workers()) as threads:
+            hashes = threads.map(places.sha256, [each.path for each in inputs])
+            described = [_input(each, h) for each, h in zip(inputs, hashes, strict=True)]
+        ingredients = _ingredients(corpus, described)
         key = storage.sha256_json(ingredients)
         if fresh:
             _clear(work)
@@ -104,18 +124,67 @@ def build(
         folder = work / key[:16]
         # What an earlier configuration left can't be continued.
         _clear(work, but=folder)
-        size = sum(path.stat().st_size for path in paths.values())
+        with document.disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         if workers is None:
-            workers = max(1, min(default_workers(), size // reading.PIECE_BYTES))
-        with Pool(workers) as pool:
-            builder = _Builder(corpus, paths, folder, pool)
-            manifest = builder.build(inputs, ingredients, key)
+            workers = max(
+                1, min(default_workers(), sum(i.bytes for i in inputs) // reading.PIECE_BYTES)
+            )
+        job = Job(
+            name=corpus.name,
+            folder=folder,
+            inputs=tuple(inputs),
+            stages=tuple(units.stages(corpus.steps)),
+            piece_bytes=reading.PIECE_BYTES,
+            shard_bytes=corpus.shard_bytes,
+            budget_bytes=budget_bytes,
+        )
+        start = time.monotonic()
+        done = local.run(job, workers) if runner is None else runner(job)
+        if not done.joined["shards"]:
+            raise ValueError(
+                f"Corpus {corpus.name}: no document is left; rejected: "
+                f"{done.tally.overall()['rejected'] or 'none (the inputs are empty)'}."
+            )
+        wall = time.monotonic() - start
+        manifest = {
+            **_manifest(corpus, described, done),
+            "ingredients_sha256": key,
+            "ingredients": ingredients,
+            "versions": {
+                "twjax": twjax.__version__,
+                "python": platform.python_version(),
+                "pyarrow": pa.__version__,
+            },
+            # How this build went, which decides nothing.
+            "run": {
+                **done.runner,
+                "wall_seconds": round(wall, 3),
+                # Of this run's own work: a resumed build doesn't count what was there.
+                "megabytes_per_second": round(done.bytes_done / 1e6 / max(wall, 1e-9), 3),
+                "cpu_seconds": done.tally.cpu_seconds(units.step_labels(corpus.steps)),
+            },
+        }
+        with document.disk_errors(folder):
+            storage.write_json(folder / "corpus" / "manifest.json", manifest)
+        excerpts.write_cards(folder / "corpus", manifest)
         _publish(folder / "corpus", output, work)
         _clear(work)
     return Built(output, manifest, True)
 
 
-def _ingredients(corpus: Corpus, inputs: list[dict[str, str]]) -> dict[str, Any]:
+def _find(name: str) -> pathlib.Path | str:
+    return name if places.is_url(name) else pathlib.Path(name)
+
+
+def _input(given: Input, sha256: str) -> dict[str, Any]:
+    """Returns what the manifest says of an input; settings are those that aren't the usual."""
+    usual = dataclasses.asdict(Source(path=given.name))
+    settings = {k: v for k, v in dataclasses.asdict(given.source).items() if v != usual[k]}
+    return {"path": given.name, "sha256": sha256, **({"settings": settings} if settings else {})}
+
+
+def _ingredients(corpus: Corpus, inputs: list[dict[str, Any]]) -> dict[str, Any]:
     """Returns everything that the output's bytes follow from.
 
     Asking steps for their versions also shows a wrong library before hours of work.
@@ -134,9 +203,39 @@ def _ingredients(corpus: Corpus, inputs: list[dict[str, str]]) -> dict[str, Any]
 
 @functools.cache
 def _code() -> str:
-    """Hashes this room's source: a changed step must not pass for the old one."""
-    files = sorted(pathlib.Path(__file__).parent.glob("*.py"))
-    return storage.sha256_json({file.name: storage.sha256_file(file) for file in files})
+    """Hashes this room's source and tables: a changed step must not pass for the old one."""
+    room = pathlib.Path(__file__).parent
+    files = [p for p in room.rglob("*") if p.suffix in (".py", ".tsv", ".npz")]
+    hashes = {str(p.relative_to(room)): storage.sha256_file(p) for p in files}
+    return storage.sha256_json(hashes)
+
+
+def _manifest(corpus: Corpus, inputs: list[dict[str, Any]], done: Done) -> dict[str, Any]:
+    """Returns what the corpus holds and what became of the inputs."""
+    frequent = parts.most_frequent(done.joined["changes"], _FREQUENT)
+    steps = []
+    for place, label in enumerate(units.step_labels(corpus.steps)):
+        counts = done.tally.of_step(place)
+        counts["edits"] = {
+            kind: {"count": count, "frequent": frequent.get(label, {}).get(kind, [])}
+            for kind, count in counts["edits"].items()
+        }
+        steps.append({**_describe(corpus.steps[place]), **counts})
+    return {
+        "format": FORMAT,
+        "name": corpus.name,
+        "fingerprint": storage.sha256_json([shard["sha256"] for shard in done.joined["shards"]]),
+        **{
+            kind: [{k: v for k, v in entry.items() if k != "pairs"} for entry in entries]
+            for kind, entries in done.joined.items()
+        },
+        "inputs": [
+            {**entry, "records": done.tally.inputs[number]} for number, entry in enumerate(inputs)
+        ],
+        "steps": steps,
+        "counts": done.tally.overall(),
+        **done.tally.contents(),
+    }
 
 
 def _describe(step: Step) -> dict[str, Any]:
@@ -174,7 +273,7 @@ def _finished(output: pathlib.Path, key: str) -> dict[str, Any] | None:
     manifest = storage.read_json(path)
     if manifest.get("format") != FORMAT or manifest.get("ingredients_sha256") != key:
         return None
-    for entry in (*manifest["shards"], *manifest["rejected"]):
+    for entry in (entry for kind in parts.KINDS for entry in manifest[kind]):
         file = output / entry["file"]
         if not file.is_file() or storage.sha256_file(file) != entry["sha256"]:
             say(f"{file} is missing or damaged: building again.")
@@ -190,191 +289,3 @@ def _publish(finished: pathlib.Path, output: pathlib.Path, work: pathlib.Path) -
         shutil.rmtree(old)
     else:
         finished.rename(output)
-
-
-class _Builder:
-    """One build's work folder and how far it is."""
-
-    def __init__(
-        self,
-        corpus: Corpus,
-        paths: dict[str, pathlib.Path],
-        folder: pathlib.Path,
-        pool: Pool,
-    ):
-        self._corpus, self._paths, self._folder, self._pool = corpus, paths, folder, pool
-        self._stages = units.stages(corpus.steps)
-        self._bytes_done = 0
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def build(
-        self, inputs: list[dict[str, Any]], ingredients: dict[str, Any], key: str
-    ) -> dict[str, Any]:
-        start = time.monotonic()
-        owners = self._read()
-        dropped: dict[int, dict[int, str]] = {}
-        for stage in self._stages:
-            if stage.index:
-                self._run_stage(stage, len(owners), dropped)
-            if stage.closing is not None:
-                dropped = self._resolve(stage, len(owners))
-        stats = [
-            [storage.read_json(self._files(u, s.index).stats) for s in self._stages]
-            for u in range(len(owners))
-        ]
-        shards = self._join(stats)
-        for entry in inputs:
-            mine = [s[0]["read"] for s, owner in zip(stats, owners, strict=True)
-                    if owner == entry["path"]]  # fmt: skip
-            entry["records"] = sum(read["records"] for read in mine)
-        wall = time.monotonic() - start
-        manifest = {
-            "format": FORMAT,
-            "name": self._corpus.name,
-            "fingerprint": storage.sha256_json([shard["sha256"] for shard in shards["shards"]]),
-            **shards,
-            "inputs": inputs,
-            "steps": [
-                {**_describe(step), **counts}
-                for step, counts in zip(self._corpus.steps, tally.by_step(stats), strict=True)
-            ],
-            "counts": tally.overall(stats),
-            **tally.contents(stats),
-            "ingredients_sha256": key,
-            "ingredients": ingredients,
-            "versions": {
-                "twjax": twjax.__version__,
-                "python": platform.python_version(),
-                "pyarrow": pa.__version__,
-            },
-            "workers": self._pool.workers,
-            "wall_seconds": round(wall, 3),
-            # Of this run's own work: a resumed build doesn't count what was there.
-            "megabytes_per_second": round(self._bytes_done / 1e6 / max(wall, 1e-9), 3),
-        }
-        with document.disk_errors(self._folder):
-            storage.write_json(self._folder / "corpus" / "manifest.json", manifest)
-        return manifest
-
-    def _files(self, unit: int, stage: int) -> units.Files:
-        return units.Files(self._folder, unit, stage)
-
-    def _read(self) -> list[str]:
-        """Runs the first stage; returns the input that each unit is a piece of."""
-        owners: list[str] = []
-        size = sum(path.stat().st_size for path in self._paths.values())
-        with Progress(max(1, size // 1000), f"{self._corpus.name}: read and clean", "kB") as bar:
-            advance = _advance_kilobytes(bar)
-            for work, stats in self._pool.map(units.run, self._pieces(owners, advance)):
-                assert work.piece is not None
-                self._bytes_done += stats["read"]["bytes"]
-                advance(work.piece.consumed)
-        return owners
-
-    def _pieces(self, owners: list[str], advance: Callable[[int], None]) -> Iterator[units.Work]:
-        """Yields the pieces that still have to be done, and notes all pieces' owners."""
-        for number, (name, path) in enumerate(self._paths.items()):
-            # How many pieces a file has is noted once known: it needn't be unpacked again.
-            note = self._folder / f"input-{number:06d}.json"
-            if note.is_file():
-                count = storage.read_json(note)
-                last = range(len(owners), len(owners) + count)
-                if all(self._files(unit, 0).stats.is_file() for unit in last):
-                    owners.extend([name] * count)
-                    advance(path.stat().st_size)
-                    continue
-            count = 0
-            for piece in reading.pieces(name, path, reading.PIECE_BYTES):
-                unit = len(owners)
-                owners.append(name)
-                count += 1
-                if self._files(unit, 0).stats.is_file():
-                    advance(piece.consumed)
-                else:
-                    yield units.Work(self._folder, unit, self._stages[0], piece)
-            with document.disk_errors(note):
-                storage.write_json(note, count)
-
-    def _run_stage(
-        self, stage: units.Stage, number: int, dropped: dict[int, dict[int, str]]
-    ) -> None:
-        todo = [
-            units.Work(self._folder, unit, stage, dropped=dropped.get(unit, {}))
-            for unit in range(number)
-            if not self._files(unit, stage.index).stats.is_file()
-        ]
-        names = [s.name for s in (stage.opening, *stage.steps) if s is not None]
-        description = f"{self._corpus.name}: {', '.join(names)}"
-        with Progress(number, description, "pieces", number - len(todo)) as progress:
-            for _ in self._pool.map(units.run, todo):
-                progress.update()
-
-    def _resolve(self, stage: units.Stage, number: int) -> dict[int, dict[int, str]]:
-        """Lets a global step decide; returns {unit: {row: id of the document that stays}}."""
-        assert stage.closing is not None
-        files = [self._files(unit, stage.index) for unit in range(number)]
-        sizes = [len(storage.read_json(file.stats)["sizes"]) for file in files]
-        keys = [np.load(file.keys) for file, size in zip(files, sizes, strict=True) if size]
-        if not keys:
-            return {}
-        stands = stage.closing.resolve(np.concatenate(keys))
-        starts = np.cumsum([0, *sizes])
-        gone = np.flatnonzero(stands != np.arange(len(stands)))
-        unit_of = np.searchsorted(starts, np.arange(len(stands)), side="right") - 1
-        ids: dict[int, str] = {}
-        keepers = np.unique(stands[gone])
-        for unit in np.unique(unit_of[keepers]):
-            with pq.ParquetFile(files[unit].documents) as file:
-                column = file.read(columns=["id"]).column("id")
-            mine = keepers[unit_of[keepers] == unit]
-            ids.update((int(k), column[int(k - starts[unit])].as_py()) for k in mine)
-        dropped: dict[int, dict[int, str]] = collections.defaultdict(dict)
-        for index in gone:
-            unit = int(unit_of[index])
-            dropped[unit][int(index - starts[unit])] = ids[int(stands[index])]
-        return dropped
-
-    def _join(self, stats: list[list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-        """Writes shards and rejected parts below `corpus/` of the work folder."""
-        last = self._stages[-1].index
-        kept = [(self._files(u, last).documents, s[-1]["sizes"]) for u, s in enumerate(stats)]
-        gone = [
-            (self._files(u, i).rejected, s[i]["rejected_sizes"])
-            for i in range(len(self._stages))
-            for u, s in enumerate(stats)
-        ]
-        corpus = self._folder / "corpus"
-        # A part that a killed run left is whole but cheap: writing all again keeps this simple.
-        shutil.rmtree(corpus, ignore_errors=True)
-        with document.disk_errors(corpus):
-            for name in ("shards", "rejected"):
-                (corpus / name).mkdir(parents=True)
-        room = self._corpus.shard_bytes
-        parts = units.plan_parts(corpus / "shards", kept, room)
-        if not parts:
-            raise ValueError(
-                f"Corpus {self._corpus.name}: no document is left; rejected: "
-                f"{tally.overall(stats)['rejected'] or 'none (the inputs are empty)'}."
-            )
-        other = units.plan_parts(corpus / "rejected", gone, room)
-        entries = {}
-        with Progress(len(parts) + len(other), f"{self._corpus.name}: write", "files") as progress:
-            for part, entry in self._pool.map(units.join, [*parts, *other]):
-                entries[part.path] = {"file": str(part.path.relative_to(corpus)), **entry}
-                progress.update()
-        return {
-            "shards": [entries[part.path] for part in parts],
-            "rejected": [entries[part.path] for part in other],
-        }
-
-
-def _advance_kilobytes(bar: Progress) -> Callable[[int], None]:
-    """Returns a function of bytes that advances a bar of kilobytes and loses no remainder."""
-    total = 0
-
-    def advance(count: int) -> None:
-        nonlocal total
-        before, total = total // 1000, total + count
-        bar.update(total // 1000 - before)
-
-    return advance

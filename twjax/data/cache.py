@@ -20,7 +20,7 @@ import numpy as np
 
 from twjax import storage
 from twjax.config import Run
-from twjax.corpus.pool import Pool
+from twjax.corpus.running.pool import Pool
 from twjax.data import packing
 from twjax.data.documents import Corpus
 from twjax.data.examples import (

@@ -163,13 +163,13 @@ def clean_wiki40b(dataset: tf.data.Dataset, field: str = "text") -> tf.data.Data
 
 
 def to_taiwan(
-    dataset: tf.data.Dataset, field: str = "text", config: str = "s2twp", threshold: float = 0.8
+    dataset: tf.data.Dataset, field: str = "text", config: str = "s2tw", threshold: float = 0.8
 ) -> tf.data.Dataset:
     """Converts documents in Simplified characters to Taiwan's usage; others stay as they are.
 
-    The step `ConvertSimplified` of `twjax.corpus`, with OpenCC's `config`.
+    The step `ConvertSimplified` of `twjax.corpus`, with OpenCC's `config` and Taiwan's words.
     """
-    from twjax.corpus.convert import ConvertSimplified
+    from twjax.corpus.conversion.convert import ConvertSimplified
     from twjax.corpus.document import Document
 
     step = ConvertSimplified(config=config, threshold=threshold)
@@ -189,7 +189,7 @@ def to_taiwan(
 
 
 def _opencc_version() -> dict[str, str]:
-    from twjax.corpus.convert import ConvertSimplified
+    from twjax.corpus.conversion.convert import ConvertSimplified
 
     return ConvertSimplified().versions()
 

@@ -9,15 +9,18 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import pathlib
+import re
 
 
 def source_sha256(name: str) -> str:
     """Returns the hex SHA-256 of the code behind "module.qualname".
 
     Hashed are the text of the definition, decorators included, and of every definition that it
-    reaches by name inside its own top-level package, whichever module that one is in. Text is
-    hashed rather than a syntax tree, whose dump differs between Python versions. Raises
-    ValueError when the name has no definition in a Python file.
+    reaches by name inside its own top-level package, whichever module that one is in, and the
+    files below a folder `tables` beside such a module, or beside its package, that these name in a
+    string. Text is hashed
+    rather than a syntax tree, whose dump differs between Python versions. Raises ValueError when
+    the name has no definition in a Python file.
     """
     _parse.cache_clear()  # A file may have changed since the last call.
     module, path = _split(name)
@@ -34,6 +37,8 @@ def source_sha256(name: str) -> str:
         if node is None:
             continue
         found[key] = source.text(node)
+        for table in source.tables(node):
+            found[str(table.name)] = hashlib.sha256(table.read_bytes()).hexdigest()
         for reached in source.reaches(node):
             if reached.partition(".")[0] == package:
                 try:
@@ -51,6 +56,7 @@ class _Source:
     """One parsed module: its definitions and the names that it imports."""
 
     module: str
+    file: pathlib.Path
     is_package: bool
     lines: tuple[str, ...]
     definitions: dict[str, ast.stmt]
@@ -69,6 +75,19 @@ class _Source:
         decorators = getattr(node, "decorator_list", [])
         start = min([node.lineno, *(d.lineno for d in decorators)])
         return "\n".join(self.lines[start - 1 : node.end_lineno])
+
+    def tables(self, node: ast.stmt) -> list[pathlib.Path]:
+        """Returns the files of data that a definition names."""
+        folders = (self.file.parent / "tables", self.file.parent.parent / "tables")
+        names = {
+            child.value
+            for child in ast.walk(node)
+            if isinstance(child, ast.Constant)
+            and isinstance(child.value, str)
+            and _FILE_NAME.fullmatch(child.value)
+        }
+        paths = [folder / name for folder in folders for name in sorted(names)]
+        return [path for path in paths if path.is_file()]
 
     def reaches(self, node: ast.stmt) -> set[str]:
         """Returns the full dotted names that a definition mentions."""
@@ -90,6 +109,7 @@ class _Source:
         return names
 
 
+_FILE_NAME = re.compile(r"\w[\w.-]{0,99}\.\w{1,9}")
 _NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -118,7 +138,8 @@ def _parse(module: str) -> _Source | None:
     spec = _find_spec(module)
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None
-    text = pathlib.Path(spec.origin).read_text(encoding="utf-8")
+    file = pathlib.Path(spec.origin)
+    text = file.read_text(encoding="utf-8")
     is_package = spec.submodule_search_locations is not None
     definitions: dict[str, ast.stmt] = {}
     imports: dict[str, str] = {}
@@ -132,7 +153,7 @@ def _parse(module: str) -> _Source | None:
                     definitions[target.id] = node
         else:
             imports |= _imported(node, module, is_package)
-    return _Source(module, is_package, tuple(text.splitlines()), definitions, imports)
+    return _Source(module, file, is_package, tuple(text.splitlines()), definitions, imports)
 
 
 def _imported(node: ast.AST, module: str, is_package: bool) -> dict[str, str]:

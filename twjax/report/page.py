@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from twjax import __version__
-from twjax.report import several, single
+from twjax.report import several, shell, single
 from twjax.report.chart import clean
 from twjax.report.read import RunLog, read_run
 from twjax.report.summary import Comparison, Roles, compare, headline, replay_sentence
 from twjax.storage import atomic_writer
 
 Path = str | os.PathLike[str]
+
+_NOTE = (
+    "Bits-per-byte: the model's loss on held-out text in bits, per UTF-8 byte of it; lower is "
+    "better."
+)
 
 
 def write_report(
@@ -39,7 +42,7 @@ def write_report(
     title = title or (f"Run {names[0]}" if len(logs) == 1 else f"{len(logs)} runs compared")
     body = _one(comparison) if len(logs) == 1 else _many(comparison)
     with atomic_writer(output) as file:
-        file.write(_document(title, body))
+        file.write(shell.document(title, body, _NOTE))
     return pathlib.Path(output)
 
 
@@ -87,22 +90,3 @@ def _many(comparison: Comparison) -> str:
 
 def _story(comparison: Comparison, run: RunLog) -> str:
     return f'<p class="lead">{clean(headline(comparison, run))}</p>'
-
-
-def _document(title: str, body: str) -> str:
-    static = importlib.resources.files("twjax.report") / "static"
-    style = (static / "report.css").read_text(encoding="utf-8")
-    script = (static / "report.js").read_text(encoding="utf-8")
-    # The policy makes the promise binding: a browser refuses any request from this page.
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:\">\n"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<link rel="icon" href="data:,">\n'
-        f"<title>{clean(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        f"<header><h1>{clean(title)}</h1></header>\n<main>\n{body}\n"
-        '<p class="note">Bits-per-byte: the model\'s loss on held-out text in bits, per UTF-8 byte '
-        f"of it; lower is better. Written by twjax {clean(__version__)}.</p>\n</main>\n"
-        f"<script>\n{script}</script>\n</body>\n</html>\n"
-    )

@@ -1,0 +1,1 @@
+"""Copies: whole documents, near ones, lines, passages, and evaluation items."""

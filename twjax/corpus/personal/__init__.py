@@ -1,0 +1,1 @@
+"""What personal data looks like in Taiwan, and what stands in for it."""

@@ -1,0 +1,87 @@
+"""Keys and tokens that open somebody's account at a well-known service.
+
+The prefixes are those that the providers document for secret scanning. The stretch found is what
+follows the prefix, so that a replaced token still shows what it was.
+"""
+
+from __future__ import annotations
+
+import regex
+
+from twjax.corpus.personal.patterns import Found, Recognizer, before, recognizer
+
+_KIND = "secret"
+_URL_SAFE = r"[A-Za-z0-9_\-]"
+_MASK = regex.compile(
+    r"(?i)example|xxxx|\*{3}|your|placeholder|changeme|redacted|dummy|password|1234567890"
+)
+# GitHub, npm, Hugging Face, Stripe, DigitalOcean, Shopify, Grafana, Groq.
+_LOW_LINE = (
+    r"gh[pousr]|github_pat|npm|hf|[srp]k_(?:live|test)|whsec|dop_v1|shp(?:at|ca|pa|ss)|glc|gsk"
+)
+# OpenAI and Anthropic, Slack, GitLab, PyPI, Google OAuth.
+_DASH = r"sk|xox[abeoprs]|xapp|glpat|pypi|GOCSPX"
+
+
+def recognizers() -> list[Recognizer]:
+    """Returns the recognizers of keys and tokens."""
+    end = rf"(?!{_URL_SAFE})"
+    named = r"[\"']?\s{0,3}(?:[:=]|=>)\s{0,3}[\"']?(?P<b>[A-Za-z0-9/+]{40}+)(?![A-Za-z0-9/+])"
+    low_line = rf"_(?<=(?<![A-Za-z0-9_])(?:{_LOW_LINE})_)(?P<b>[A-Za-z0-9_]{{20,255}}+)"
+    dash = rf"\-(?<=(?<![A-Za-z0-9_\-])(?:{_DASH})\-)(?P<b>{_URL_SAFE}{{20,400}}+)"
+    aws = r"A[KS]IA(?<![A-Za-z0-9]A.IA)(?P<b>[A-Z2-7]{16}+)(?![A-Za-z0-9])"
+    telegram = rf":AA(?<=(?<![0-9])[0-9]{{8,10}}:AA)(?P<b>{_URL_SAFE}{{33}}+){end}"
+    # RFC 7519.
+    web_token = (
+        rf"eyJ(?<!{_URL_SAFE}eyJ)(?P<b>{_URL_SAFE}{{8,4000}}+\.eyJ{_URL_SAFE}{{8,8000}}+"
+        rf"\.{_URL_SAFE}{{8,2000}}+)"
+    )
+    private_key = (
+        r"-----BEGIN (?:[A-Z]{2,12} ){0,2}PRIVATE KEY(?: BLOCK)?-----(?P<b>[^\-\0]{16,20000}+)"
+    )
+    slack_hook = (
+        r"hooks\.slack\.com/services/"
+        r"(?P<b>T[A-Za-z0-9]{6,20}+/B[A-Za-z0-9]{6,20}+/[A-Za-z0-9]{16,40}+)"
+    )
+    password = (
+        r"@(?=[A-Za-z0-9])"
+        r"(?<=://[A-Za-z0-9._\-]{1,64}:(?P<b>[^\s/@:\"'<>\[\]{}$%\0]{3,128})@)"
+    )
+    random = (
+        *(low_line, dash, r"ecret_?(?:[Aa]ccess_?)?[Kk]ey" + named),
+        *(r"SECRET_(?:ACCESS_)?KEY" + named, telegram),
+        # Google API keys and OAuth tokens, SendGrid.
+        *(rf"AIza(?P<b>{_URL_SAFE}{{35}}+){end}", rf"ya29\.(?P<b>{_URL_SAFE}{{20,400}}+)"),
+        rf"SG\.(?P<b>{_URL_SAFE}{{16,32}}+\.{_URL_SAFE}{{16,64}}+)",
+    )
+    return [
+        *(recognizer(_KIND, pattern, _mixed, "tokens") for pattern in random),
+        *(
+            recognizer(_KIND, pattern, _token, "tokens")
+            for pattern in (aws, web_token, private_key, slack_hook)
+        ),
+        recognizer(_KIND, password, _token),
+    ]
+
+
+def _token(text: str, match: regex.Match[str]) -> Found | None:
+    body = match["b"]
+    if _MASK.search(body) or len(set(body)) < 3 or body.isdigit():
+        return None
+    return Found(_KIND, *match.span("b"), body)
+
+
+def _mixed(text: str, match: regex.Match[str]) -> Found | None:
+    """Checks that a body is random letters and digits: sk-learn-some-long-name is none."""
+    body = match["b"]
+    digits = sum(c.isdigit() for c in body)
+    capitals = sum(c.isupper() for c in body)
+    words = regex.findall("[A-Za-z0-9]++", body)
+    if len(set(body)) < 10 or max(map(len, words)) < 16:
+        return None
+    small = sum(c.islower() for c in body)
+    if digits == 0 and (min(capitals, small) < 2 or before(text, match.start(), 2) == "sk"):
+        return None
+    if capitals < 2 and digits < 4:
+        return None
+    return _token(text, match)

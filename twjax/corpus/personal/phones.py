@@ -1,0 +1,214 @@
+"""Telephone numbers of Taiwan in the ways people write them, by the numbering plan and context."""
+
+from __future__ import annotations
+
+import regex
+
+from twjax.corpus.personal import identifiers
+from twjax.corpus.personal.patterns import (
+    DASH,
+    SEPARATOR,
+    SPACE,
+    Cue,
+    Found,
+    Recognizer,
+    after,
+    before,
+    digits_of,
+    follows_ordinal,
+    in_address_of_page,
+    is_numbered_thing,
+    recognizer,
+)  # fmt: skip
+
+_PHONE_WORDS = (
+    r"電話|手機|行動|門號|連絡|聯絡|聯繫|聯絡人|專線|傳真|撥打?|打給我?|打到|打|來電|致電|洽詢?|簡訊|市話|住家|公司|夜間|日間|簡訊至"
+    r"|(?<![A-Za-z])(?i:tel|telephone|phone|phone_?number|mobile|cell|cellphone|call|fax|contact|whatsapp|sms"
+    r"|line|m|t|p|h)\.?|(?i:(?<=[a-z0-9]_)(?:tel|phone|mobile|cell|fax))|(?<=[a-z])(?:Phone|Mobile|Tel|Number)"
+)
+_PHONE_CUE = Cue(_PHONE_WORDS, r"(?:\s?\([A-Za-z]{1,8}\)|[一二三1-3]|[人者])?")
+# A stronger sign is asked of numbers without area code.
+_TELEPHONE = Cue(r"電話|市話|傳真|專線|(?<![A-Za-z])(?i:tel|fax)\.?", r"(?:\s?\([A-Za-z]{1,8}\))?")
+_EXTENSION = regex.compile(
+    rf"(?:{SPACE}{{0,2}}+[,，(（]?(?:#|＃|轉分機|分機|轉|內線|(?i:ext\.?))(?:號碼)?{SPACE}{{0,2}}+[:：.]?{SPACE}?[0-9]{{1,6}}+"
+    rf"(?:[)）](?<=[(（].{{0,16}}))?)(?![0-9])"
+)
+_CALL = regex.compile(r"(?<![A-Za-z0-9_])[a-z_][A-Za-z0-9_]*+$")
+_GROUP = regex.compile("[0-9]++")
+_MOBILE_GROUPS = {
+    (10,), (4, 3, 3), (4, 6), (2, 4, 4), (3, 3, 4), (4, 2, 4), (4, 2, 2, 2), (4, 4, 2), (2, 8),
+    (3, 7),
+    (7, 3), (4, 1, 5), (2, 2, 3, 3),
+}  # fmt: skip
+_LOCAL_GROUPS = {
+    *((8,), (4, 4), (7,), (3, 4), (4, 3), (6,), (3, 3), (2, 4), (2, 2, 2), (5,), (2, 3), (1, 4)),
+    *((1, 3, 4), (2, 2, 4), (2, 3, 3), (3, 2, 3)),
+}
+
+
+def recognizers() -> list[Recognizer]:
+    """Returns the recognizers of mobile numbers and landlines."""
+    gap = rf"(?:{SEPARATOR}{{0,3}}+[0-9])"
+    return [
+        recognizer("mobile", rf"09{gap}{{8}}+(?![0-9])", _mobile, "numbers"),
+        recognizer("mobile", rf"886{gap}{{9,10}}(?![0-9])", _mobile_abroad, "numbers"),
+        recognizer("landline", rf"0[2-8]{gap}{{6,10}}(?![0-9])", _landline, "numbers"),
+        recognizer("landline", rf"886{gap}{{7,11}}(?![0-9])", _landline_abroad, "numbers"),
+        recognizer(
+            "landline",
+            rf"[2-9][0-9]{{2,3}}+{DASH}[0-9]{{4}}+(?![0-9\-])",
+            _landline_without_area,
+            "numbers",
+        ),
+    ]
+
+
+def _opened(text: str, start: int, end: int) -> int:
+    """Returns where a number begins whose plus, or bracket closed within it, stands before."""
+    while start and text[start - 1] in "(（+＋":
+        start -= 1
+    closed = len(regex.findall("[)）]", text[start:end]))
+    while text[start] in "(（" and len(regex.findall("[(（]", text[start:end])) > closed:
+        start += 1
+    return start
+
+
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    """Whether no letter, digit or decimal point belongs to the number, and no URL is around it."""
+    left, right = before(text, start, 14), after(text, end, 2)
+    if _PHONE_CUE.stands_before(text, start):
+        alone = True
+    elif left and left[-1].isascii() and (left[-1].isalnum() or left[-1] == "_"):
+        return False
+    else:
+        alone = not in_address_of_page(text, start)
+    if len(left) > 1 and left[-2].isascii() and left[-2].isalnum():
+        # 3.0912…, a-0912…, 05:04.9695…; a[0912…].
+        if left[-1] in ".-－" or (left[-1] == ":" and left[-2].isdigit()):
+            return False
+        if left[-1] == "(" and _CALL.search(left[:-1]):
+            return False
+        if left[-1] == "[" and not _PHONE_CUE.stands_before(text, start):
+            return False
+    if right and right[0].isascii() and (right[0].isalnum() or right[0] == "_"):
+        return False
+    return alone and not (
+        len(right) > 1 and right[0] in ".-_" and right[1].isascii() and right[1].isalnum()
+    )
+
+
+def _is_phone(text: str, start: int, end: int) -> bool:
+    if not _stands_alone(text, start, end):
+        return False
+    if _PHONE_CUE.stands_before(text, start):
+        return True
+    return not is_numbered_thing(text, start, end)
+
+
+def _mobile(text: str, match: regex.Match[str]) -> Found | None:
+    if follows_ordinal(text, match.start()):
+        return None
+    groups = _GROUP.findall(match[0])
+    value = "".join(groups)
+    if not identifiers.is_mobile(value) or tuple(map(len, groups)) not in _MOBILE_GROUPS:
+        return None
+    start, end = _opened(text, match.start(), match.end()), match.end()
+    if "." in match[0] and len(groups) == 2:
+        return None
+    return Found("mobile", start, end, value) if _is_phone(text, start, end) else None
+
+
+def _country_start(text: str, start: int, end: int) -> int | None:
+    """Returns where +886, (886) or 00886 begins, None if digits stand before it."""
+    if text[max(0, start - 2) : start] in ("00", "００"):
+        start -= 2
+    start = _opened(text, start, end)
+    return None if start and text[start - 1].isascii() and text[start - 1].isalnum() else start
+
+
+def _mobile_abroad(text: str, match: regex.Match[str]) -> Found | None:
+    national = digits_of(match[0])[3:].removeprefix("0")
+    start = _country_start(text, *match.span())
+    if start is None or not identifiers.is_mobile("0" + national):
+        return None
+    if not regex.search("[+＋]", text[start : match.start()]) and not _is_phone(
+        text, start, match.end()
+    ):
+        return None
+    return Found("mobile", start, match.end(), "0" + national)
+
+
+def _local(groups: list[regex.Match[str]], area: str) -> tuple[str, int] | None:
+    """Returns a local number made of the first groups, and its end."""
+    for count in range(1, min(3, len(groups)) + 1):
+        local = "".join(g[0] for g in groups[:count])
+        sizes = tuple(len(g[0]) for g in groups[:count])
+        if sizes in _LOCAL_GROUPS and identifiers.is_landline(area, local):
+            return local, groups[count - 1].end()
+    return None
+
+
+def _landline(text: str, match: regex.Match[str]) -> Found | None:
+    if follows_ordinal(text, match.start()):
+        return None
+    groups = list(_GROUP.finditer(text, match.start(), match.end()))
+    start, area = _opened(text, *match.span()), groups[0][0]
+    if area in identifiers.AREA_CODES:
+        found = _local(groups[1:], area)
+        if found is None:
+            return None
+        local, end = found
+        # 02 2345 6789 in a row of figures; 1.02 2345678.
+        between = text[groups[0].end() : groups[1].start()]
+        if between.strip(" .\u3000\u00a0") == "" and not _PHONE_CUE.stands_before(text, start):
+            return None
+    else:
+        both = identifiers.split_landline(area)
+        if both is None and len(groups) > 1:
+            # 0223-456789 isn't written, 02234-5678 and 0223456-789 neither; 037123-456 is.
+            return None
+        if both is None or not _PHONE_CUE.stands_before(text, start):
+            return None
+        (area, local), end = both, groups[0].end()
+    return _with_extension(text, start, end, area + local)
+
+
+def _landline_abroad(text: str, match: regex.Match[str]) -> Found | None:
+    start = _country_start(text, *match.span())
+    groups = list(_GROUP.finditer(text, match.start() + 3, match.end()))
+    if start is None or not groups:
+        return None
+    if groups[0][0] == "0":
+        groups = groups[1:]
+    area = "0" + groups[0][0].removeprefix("0")
+    if area in identifiers.AREA_CODES and len(groups) > 1:
+        found = _local(groups[1:], area)
+        if found is None:
+            return None
+        local, end = found
+    else:
+        both = identifiers.split_landline(area)
+        if both is None:
+            return None
+        (area, local), end = both, groups[0].end()
+    if not regex.search("[+＋]", text[start : match.start()]) and not _PHONE_CUE.stands_before(
+        text, start
+    ):
+        return None
+    return _with_extension(text, start, end, area + local)
+
+
+def _landline_without_area(text: str, match: regex.Match[str]) -> Found | None:
+    if not _TELEPHONE.stands_before(text, match.start()):
+        return None
+    return _with_extension(text, match.start(), match.end(), digits_of(match[0]))
+
+
+def _with_extension(text: str, start: int, end: int, value: str) -> Found | None:
+    extension = _EXTENSION.match(text, end, min(len(text), end + 20))
+    stop = extension.end() if extension else end
+    if not _is_phone(text, start, stop):
+        return None
+    return Found(
+        "landline", start, stop, value + (f"#{digits_of(extension[0])}" if extension else "")
+    )

@@ -1,0 +1,1 @@
+"""Rules, models and word lists that tell good text from bad."""

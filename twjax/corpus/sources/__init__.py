@@ -1,0 +1,1 @@
+"""Reading: files of any kind and encoding, as documents."""

@@ -1,0 +1,1 @@
+"""The form of a text: characters, lines, boards, parts."""

@@ -1,0 +1,1 @@
+"""Which language, script and region a text is of, and whose words it uses."""

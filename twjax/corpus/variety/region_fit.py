@@ -1,0 +1,218 @@
+"""Fits the model of wording: `python -m twjax.corpus.variety.region_fit`.
+
+Every document belongs to one of ten parts by a hash of its name, the same for both sides of a
+pair: parts 0 and 1 are never fitted (they test), part 2 calibrates, the rest fits.
+`twjax.corpus.variety.region_sources` says which texts these are. Needs SciPy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from twjax import storage
+from twjax.corpus.conversion import opencc
+from twjax.corpus.variety import region_sources, regionmodel
+from twjax.corpus.variety.region_sources import Sentences
+from twjax.corpus.variety.regionmodel import Model
+
+TEST_PARTS, CALIBRATION_PART = (0, 1), 2
+
+
+def grams(texts: Sequence[str], fold: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns (sentence, slot·256+check, order) of every n-gram of the texts."""
+    points = np.frombuffer("\n".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
+    sentence = np.cumsum(points == 10).astype(np.int32)
+    folded = fold[np.where(points < 65536, points, 0)]
+    rows, keys, orders = [], [], []
+    for order, (slots, checks) in enumerate(regionmodel.hashes(folded, np.empty(0, np.int64)), 1):
+        at = np.flatnonzero(checks)
+        rows.append(sentence[at])
+        keys.append(slots[at] << np.uint32(8) | checks[at])
+        orders.append(np.full(len(at), order, np.uint8))
+    return np.concatenate(rows), np.concatenate(keys), np.concatenate(orders)
+
+
+def fit(sentences: Sentences, *, features: int = 400_000, penalty: float = 0.3) -> Model:
+    """Fits usage by the parts that fit, then traces beside it, then calibrates.
+
+    Usage is a logistic regression with an L2 penalty on n-gram counts over the root of the
+    sentence's length, each scaled by its naive Bayes log-odds (Wang and Manning, "Baselines and
+    Bigrams", 2012); n-grams must occur in three sentences of two documents.
+    """
+    fold = region_sources.variant_classes()
+    fitted = sentences.where(sentences.parts > CALIBRATION_PART)
+    keys, ratios = _select(fitted, fold, features)
+    weights = _logistic_ngrams(fitted, fold, keys, ratios, penalty)
+    scale = float(np.percentile(np.abs(weights), 99.9)) / 127
+    slots = np.full(1 << regionmodel.BITS, regionmodel.EMPTY, np.uint16)
+    whole = np.clip(np.rint(weights / scale), -127, 127).astype(np.int64) + 128
+    used = whole != 128
+    slots[keys[used] >> np.uint32(8)] = (keys[used] & 0xFF) << 8 | whole[used].astype(np.uint32)
+    model = Model(fold, slots, scale, np.zeros(65536, np.float32), np.zeros((2, 4)))
+    model = dataclasses.replace(model, traces=_fit_traces(model, fitted))
+    held = sentences.where(sentences.parts == CALIBRATION_PART)
+    return dataclasses.replace(model, calibration=_calibrate(model, held))
+
+
+def _select(fitted: Sentences, fold: np.ndarray, features: int) -> tuple[np.ndarray, np.ndarray]:
+    rows, keys, _ = grams(fitted.texts, fold)
+    # Once a sentence.
+    pairs = np.unique(keys.astype(np.uint64) << np.uint64(32) | rows.astype(np.uint64))
+    keys, rows = (pairs >> np.uint64(32)).astype(np.uint32), (pairs & 0xFFFFFFFF).astype(np.int64)
+    known, inverse = np.unique(keys, return_inverse=True)
+    weights = np.where(fitted.taiwan, fitted.weights, 0)[rows]
+    taiwan = np.bincount(inverse, weights)
+    mainland = np.bincount(inverse, fitted.weights[rows] - weights)
+    _, document = np.unique(fitted.documents, return_inverse=True)
+    first = np.full(len(known), -1)
+    first[inverse[::-1]] = document[rows[::-1]]
+    other = np.zeros(len(known), bool)
+    other[inverse[document[rows] != first[inverse]]] = True
+    total = fitted.weights[fitted.taiwan].sum(), fitted.weights[~fitted.taiwan].sum()
+    ratio = np.log((taiwan + 0.5) / total[0]) - np.log((mainland + 0.5) / total[1])
+    usable = other & (np.bincount(inverse) >= 3)
+    # Roughly the root of the likelihood ratio statistic.
+    value = np.where(usable, np.abs(ratio) * np.sqrt(taiwan + mainland), 0)
+    order = np.argsort(-value, kind="stable")[:features]
+    order = order[value[order] > 0]
+    # One n-gram a slot, the best.
+    _, firsts = np.unique(known[order] >> np.uint32(8), return_index=True)
+    order = np.sort(order[firsts])
+    return known[order], ratio[order]
+
+
+def _logistic_ngrams(
+    fitted: Sentences, fold: np.ndarray, keys: np.ndarray, ratios: np.ndarray, penalty: float
+) -> np.ndarray:
+    from scipy import sparse
+
+    rows, found, orders = grams(fitted.texts, fold)
+    han = np.bincount(rows[orders == 1], minlength=len(fitted.texts))
+    column = np.minimum(np.searchsorted(keys, found), len(keys) - 1)
+    known = keys[column] == found
+    shape = (len(fitted.texts), len(keys))
+    values = np.clip(np.abs(ratios), 0.3, 3)
+    entries = (values[column[known]] / np.sqrt(han[rows[known]])).astype(np.float32)
+    matrix = sparse.csr_matrix((entries, (rows[known], column[known])), shape)
+    return logistic(matrix, fitted.taiwan, fitted.weights, penalty) * values
+
+
+def logistic(
+    matrix: Any, taiwan: np.ndarray, sample: np.ndarray, penalty: float, rounds: int = 80
+) -> np.ndarray:
+    """Returns the weights of a logistic regression with an L2 penalty and no intercept, by L-BFGS.
+
+    Without an intercept, a text of which nothing is known is as likely Taiwan's as not.
+    """
+    from scipy import optimize
+
+    transposed = matrix.T.tocsr() if hasattr(matrix, "tocsr") else matrix.T
+    sign = np.where(taiwan, 1.0, -1.0)
+
+    def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
+        margin = sign * (matrix @ point)
+        value = (sample * np.logaddexp(0, -margin)).sum() + penalty / 2 * point @ point
+        slope = -sample * sign / (1 + np.exp(np.clip(margin, -500, 500)))
+        return value, transposed @ slope + penalty * point
+
+    start = np.zeros(matrix.shape[1])
+    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": rounds})
+    return found.x
+
+
+def spellings(sentences: Sentences) -> list[str]:
+    """Returns the sentences in the spellings in which they are met, by a hash of each.
+
+    Taiwan's own: as they are, or through OpenCC's s2t. The mainland's: by s2t or s2tw.
+    """
+    convert = {name: opencc.converter(name) for name in ("s2t", "s2tw")}
+    texts = []
+    for text, taiwan in zip(sentences.texts, sentences.taiwan, strict=True):
+        digit = hashlib.blake2b(text.encode(), digest_size=1).digest()[0]
+        if taiwan:
+            texts.append(convert["s2t"](text) if digit < 128 else text)
+        else:
+            texts.append(convert["s2t" if digit < 160 else "s2tw"](text))
+    return texts
+
+
+def _fit_traces(model: Model, fitted: Sentences) -> np.ndarray:
+    from scipy import sparse
+
+    chosen = fitted.where(np.arange(len(fitted.texts)) % 4 == 0)
+    texts = spellings(chosen)
+    points = np.frombuffer("\n".join(texts).encode("utf-32-le"), np.uint32)
+    rows = np.cumsum(points == 10)
+    shared = np.bincount(model.fold, minlength=65536) > 1
+    points = np.where(points < 65536, points, 0)
+    han = np.maximum(1, np.bincount(rows[model.fold[points] > 0], minlength=len(texts)))
+    kept = shared[model.fold[points]] & (model.fold[points] > 0)
+    rows, points = rows[kept], points[kept]
+    matrix = sparse.csr_matrix((1 / np.sqrt(han[rows]), (rows, points)), (len(texts), 65536))
+    weights = logistic(matrix, chosen.taiwan, chosen.weights, 1.0)
+    # Variants of a class are compared with one another only: the mean of each class is taken off,
+    # so that how often the class is used, which is usage, can't enter.
+    counts = np.bincount(points, minlength=65536)
+    members = np.maximum(1, np.bincount(model.fold, counts, 65536))
+    mean = np.bincount(model.fold, weights * counts, 65536) / members
+    return np.where(counts >= 5, weights - mean[model.fold], 0).astype(np.float32)
+
+
+def sums(model: Model, texts: Sequence[str]) -> np.ndarray:
+    """Returns float64 [texts, 3], the model's sums of each text."""
+    points = np.frombuffer("\n".join([*texts, ""]).encode("utf-32-le", "surrogatepass"), np.uint32)
+    return model.sums(points, np.cumsum([len(text) + 1 for text in texts]))
+
+
+def by_document(sentences: Sentences) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (number of the document of each sentence, whether each document is Taiwan's)."""
+    names = np.char.add(sentences.documents, sentences.taiwan.astype("U5"))
+    _, member = np.unique(names, return_inverse=True)
+    return member, np.bincount(member, sentences.taiwan) > 0
+
+
+def total(values: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """Returns [groups, columns], the sums of the rows [n, columns] of each group."""
+    return np.stack([np.bincount(member, column) for column in values.T], 1)
+
+
+def _calibrate(model: Model, held: Sentences) -> np.ndarray:
+    """Fits the slopes on sentences, on eight sentences in a row, and on documents alike."""
+    count = len(held.texts)
+    member, _ = by_document(held)
+    rows = []
+    for traces in (False, True):
+        found = sums(model, spellings(held) if traces else held.texts) * (1, 1, traces)
+        features, sides, samples = [], [], []
+        for spots in (np.arange(count), member * count + np.arange(count) // 8, member):
+            _, group = np.unique(spots, return_inverse=True)
+            features.append(regionmodel.calibration_features(*total(found, group).T))
+            sides.append(np.bincount(group, held.taiwan) > 0)
+            weight = np.bincount(group, held.weights) / np.bincount(group)
+            samples.append(weight / weight.sum() * 1000)
+        matrix, side, sample = map(np.concatenate, (features, sides, samples))
+        rows.append(logistic(matrix, side, sample, 0.01, rounds=500))
+    return np.array(rows)
+
+
+def main() -> None:
+    """Fits the model and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", nargs="+", required=True, help="folders with the sources' files")
+    parser.add_argument("--out", default=str(regionmodel.TABLE))
+    args = parser.parse_args()
+    model = fit(region_sources.load(args.data))
+    with storage.atomic_writer(args.out, "wb") as file:
+        regionmodel.write(file, model)
+    print(f"{args.out}: {pathlib.Path(args.out).stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""A linear model of whether Chinese is worded as in Taiwan or as on the mainland.
+
+It reads runs of Han characters and nothing else: punctuation, Latin letters and digits only end a
+run. What it knows is two sums, kept apart because they fail in different ways:
+
+* usage: weights of character 1- to 4-grams after every character was replaced by its class of
+  variants (里, 裏 and 裡 are one class, so are 台, 臺, 檯 and 颱). Which script a text is in, and
+  which converter wrote it, can't be seen there; only its words can.
+* traces: weights of the variants themselves. OpenCC's s2t writes 爲, 衆 and 着 where Taiwan writes
+  為, 眾 and 著. Such a form speaks against Taiwan; that none occurs says little.
+
+`tables/region.npz` is made by `python -m twjax.corpus.variety.region_fit`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+from collections.abc import Iterator
+from typing import IO, Any
+
+import numpy as np
+
+TABLE = pathlib.Path(__file__).parent.with_name("tables") / "region.npz"
+BITS = 21
+ORDERS = 4
+EMPTY = 128
+# Knuth, The Art of Computer Programming 3, section 6.4: multiplicative hashing by a number near
+# 2^32 divided by the golden ratio; the orders differ so that a run of one character doesn't
+# collide with itself.
+_STEP = np.uint32(0x01000193)
+_SPREAD = np.array([0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F], np.uint32)
+_CHUNK = 1 << 17
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Tables of the model.
+
+    `fold` uint16 [65536]: the class of a code point, 0 if it isn't Han. `slots` uint16
+    [2^BITS]: a check byte above a weight plus 128, `EMPTY` where there is none. `scale`: the
+    unit of those weights. `traces` float32 [65536]: the weight of a code point itself.
+    `calibration` float64 [2, 4]: for usage alone, and for both sums.
+    """
+
+    fold: np.ndarray
+    slots: np.ndarray
+    scale: float
+    traces: np.ndarray
+    calibration: np.ndarray
+
+    def sums(self, points: np.ndarray, stops: np.ndarray) -> np.ndarray:
+        """Returns float64 [parts, 3]: Han characters, usage and traces of each part of a text.
+
+        `points` uint32 are its code points; the parts end at `stops`, which ascend to its length.
+        Sums above 0 speak for Taiwan. No n-gram goes over a stop.
+        """
+        sums = np.zeros((3, len(stops)))
+        for start in range(0, len(points), _CHUNK):
+            # Each chunk reads on a little, so that no n-gram is lost at its end.
+            chunk = points[start : start + _CHUNK + ORDERS - 1]
+            low = np.searchsorted(stops, start, "right")
+            touched = slice(low, np.searchsorted(stops, start + _CHUNK) + 1)
+            self._add(chunk, (stops[touched] - start).clip(0, _CHUNK), sums[:, touched])
+        return sums.T
+
+    def _add(self, points: np.ndarray, bounds: np.ndarray, sums: np.ndarray) -> None:
+        size = min(len(points), _CHUNK)
+        points = np.where(points < 65536, points, 0).astype(np.uint16)
+        folded = self.fold.take(points)
+        han = folded[:size] > 0
+        if not han.any():
+            return
+        weights = np.zeros(size, np.int32)
+        for slots, checks in hashes(folded, bounds[bounds < len(folded)]):
+            found = self.slots.take(slots[:size])
+            weight = (found & 0xFF).astype(np.int16) - 128
+            weight *= (found >> 8) == checks[:size]
+            weights[: len(weight)] += weight
+        lows = np.concatenate([[0], bounds[:-1]])
+        traces = self.traces.take(points[:size])
+        for row, (values, unit) in enumerate(((han, 1.0), (weights, self.scale), (traces, 1.0))):
+            totals = np.concatenate([[0], np.cumsum(values, dtype=np.float64)])
+            sums[row] += unit * (totals[bounds.clip(0, size)] - totals[lows.clip(0, size)])
+
+    def probability(self, sums: np.ndarray, *, traces: bool = True) -> np.ndarray:
+        """Returns float64 [parts], the calibrated probability of Taiwan's against mainland wording.
+
+        Platt (1999) with slopes that change with the length; 0.5 where there is nothing to read.
+        """
+        han, usage, trace = sums.T
+        features = calibration_features(han, usage, trace if traces else np.zeros_like(trace))
+        return 1 / (1 + np.exp(-(features @ self.calibration[int(traces)]).clip(-500, 500)))
+
+
+def hashes(folded: np.ndarray, cuts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields (slots, checks) of the n-grams that begin at each position, order after order.
+
+    `folded` are classes of characters, 0 where a run ends; no n-gram goes over the positions
+    `cuts`. The arrays are as long as there are n-grams of that order. One that isn't whole has the
+    check 0, which no stored one has.
+    """
+    han = folded > 0
+    goes_on = han.copy()
+    goes_on[cuts] = False
+    whole, state = han, folded.astype(np.uint32)
+    for order in range(ORDERS):
+        if order:
+            whole = whole[:-1] & goes_on[order:]
+            state = state[:-1] * _STEP + folded[order:]
+        mixed = state * _SPREAD[order]
+        mixed ^= mixed >> np.uint32(15)
+        mixed *= np.uint32(0x2C1B3C6D)
+        yield mixed >> np.uint32(32 - BITS), ((mixed & np.uint32(0xFF)) | np.uint32(1)) * whole
+
+
+def calibration_features(han: np.ndarray, usage: np.ndarray, traces: np.ndarray) -> np.ndarray:
+    """Returns float64 [n, 4]: both sums by the root of the length, and those by its logarithm."""
+    root, log = np.sqrt(np.maximum(han, 1)), np.log(np.maximum(han, 1))
+    return np.stack([usage / root, usage / root * log, traces / root, traces / root * log], 1)
+
+
+@functools.cache
+def load() -> Model:
+    """Returns the model that comes with twjax."""
+    with open(TABLE, "rb") as file:
+        return read(file)
+
+
+def read(file: IO[bytes]) -> Model:
+    """Returns a model from an open `.npz` file."""
+    with np.load(file) as data:
+        slots = np.full(1 << BITS, EMPTY, np.uint16)
+        slots[np.cumsum(data["gaps"].astype(np.int64))] = data["entries"]
+        traces = np.zeros(65536, np.float32)
+        traces[data["variants"]] = data["variant_weights"]
+        fold = data["fold"]
+        return Model(fold, slots, float(data["scale"]), traces, data["calibration"])
+
+
+def write(file: IO[Any], model: Model) -> None:
+    """Writes a model; equal models give equal bytes."""
+    places = np.flatnonzero(model.slots != EMPTY)
+    variants = np.flatnonzero(model.traces)
+    np.savez_compressed(
+        file,
+        fold=model.fold,
+        gaps=np.diff(places, prepend=0).astype(np.uint16),
+        entries=model.slots[places],
+        scale=np.float64(model.scale),
+        variants=variants.astype(np.uint16),
+        variant_weights=model.traces[variants].astype(np.float32),
+        calibration=model.calibration,
+    )
+
+
+@functools.cache
+def version() -> str:
+    """Returns the sha256 of the table, 16 digits."""
+    return hashlib.sha256(TABLE.read_bytes()).hexdigest()[:16]
