@@ -18,6 +18,7 @@ import pathlib
 import random
 import time
 
+import pii_fourth
 import pii_negatives
 import pii_sentences
 
@@ -33,12 +34,15 @@ def measure(each: int, seed: int, templates: str, misses: int) -> dict[str, obje
     """Returns counts by kind: found, values, finds, false ones."""
     r = random.Random(seed)
     step = ReplacePersonalData(offices="replace")
-    positives = getattr(pii_sentences, templates.upper())
-    negatives = getattr(pii_negatives, templates.upper())
+    sentences = pii_fourth if templates == "fourth" else pii_sentences
+    positives = getattr(sentences, templates.upper())
+    negatives = (
+        pii_fourth.FOURTH_NEGATIVES
+        if templates == "fourth"
+        else getattr(pii_negatives, templates.upper())
+    )
     rows = [
-        (kind, *pii_sentences.positive(r, kind, positives))
-        for kind in positives
-        for _ in range(each)
+        (kind, *sentences.positive(r, kind, positives)) for kind in positives for _ in range(each)
     ]
     per = -(-len(rows) // len(negatives))
     rows += [
@@ -134,7 +138,9 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=160, help="positives a kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--templates", choices=("test", "third", "second", "tuning"), default="test"
+        "--templates",
+        choices=("fourth", "test", "third", "second", "tuning"),
+        default="test",
     )
     parser.add_argument(
         "--misses", type=int, default=0, help="show so many misses and false finds a kind"

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from twjax.corpus.document import Document
 from twjax.corpus.duplicates import spill
 from twjax.corpus.duplicates.dedup import ExactDedup
+from twjax.corpus.duplicates.ids import UniqueIds
 from twjax.corpus.duplicates.lines import LineDedup
 from twjax.corpus.duplicates.near import NearDedup
 from twjax.corpus.duplicates.substring import SubstringDedup, sentence_ends
@@ -385,3 +386,28 @@ def test_records_do_not_depend_on_neighbours():
             part["document"] += index
             parts.append(part)
         np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from("abcdé一"), max_size=25),
+    st.lists(st.integers(0, 25), max_size=4),
+    st.sampled_from([1, 1 << 20]),
+)
+def test_ids_become_unique_and_the_first_one_keeps_its_own(ids, cuts, budget):
+    documents = [
+        Document(id=id, text=f"t{n}", source="s", license="l", lang="en")
+        for n, id in enumerate(ids)
+    ]
+    cuts = [min(c, len(ids)) for c in cuts]
+    kept, rejected = build(UniqueIds(), documents, cuts, budget)
+    seen: set[str] = set()
+    expected = []
+    for number, id in enumerate(ids):
+        expected.append(f"{id}~{number}" if id in seen else id)
+        seen.add(id)
+    assert kept == [(id, f"t{n}") for n, id in enumerate(expected)] and not rejected
+    kept, rejected = build(UniqueIds(policy="drop"), documents, cuts, budget)
+    assert [id for id, _ in kept] == list(dict.fromkeys(ids))
+    assert len(kept) + len(rejected) == len(ids)
+    assert all(id == value for id, value in rejected)

@@ -6,9 +6,8 @@ import argparse
 import html
 import json
 import re
-import shutil
-import subprocess
 
+import browser
 import corpus_side
 import pyarrow.parquet as pq
 import pytest
@@ -166,7 +165,7 @@ def test_a_card_holds_the_counts_and_masks_what_might_be_personal(built, languag
             assert len(cells) == 1, block
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on PATH")
+@browser.needed
 def test_the_search_hides_what_does_not_match(built, tmp_path):
     path = tmp_path / "p.html"
     write_corpus_page(built, path, samples=4)
@@ -178,16 +177,9 @@ def test_the_search_hides_what_does_not_match(built, tmp_path):
         "scrollWidth<=innerWidth].join('|')})</script>"
     )
     path.write_text(path.read_text("utf-8").replace("</body>", probe + "</body>"), "utf-8")
-    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"]
-    browser += ["--no-first-run", "--disable-background-networking", "--disable-component-update"]
-    browser += ["--disable-sync", "--disable-dev-shm-usage", f"--user-data-dir={tmp_path / 'user'}"]
-    browser += ["--enable-logging=stderr", "--v=0", "--virtual-time-budget=2000", "--dump-dom"]
-    done = subprocess.run(
-        [*browser, path.as_uri()], capture_output=True, text=True, timeout=120, check=True
-    )
-    assert "CONSOLE" not in done.stderr, done.stderr
-    found = re.search(r"<title>(\d+)\|(\d+)\|(.*?)\|(true|false)</title>", done.stdout)
-    assert found, done.stdout[:2000]
+    shown_page = browser.dump(path, tmp_path / "user")
+    found = re.search(r"<title>(\d+)\|(\d+)\|(.*?)\|(true|false)</title>", shown_page)
+    assert found, shown_page[:2000]
     shown, of, told, fits = found.groups()
     assert 3 <= int(shown) <= 4 and int(of) > int(shown)
     assert told == f"{shown} of {of} examples" and fits == "true"

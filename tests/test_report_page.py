@@ -8,9 +8,8 @@ import math
 import pathlib
 import random
 import re
-import shutil
-import subprocess
 
+import browser
 import pytest
 
 from twjax.cli import report as command
@@ -365,7 +364,7 @@ def test_a_hundred_thousand_logged_steps_stay_small(tmp_path):
     assert max(float(high) for _, _, high in shown) == pytest.approx(max(values), abs=6e-3)
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on PATH")
+@browser.needed
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_shows_it_without_errors_or_overflow(tmp_path, width):
     runs, roles = make_three(tmp_path)
@@ -379,9 +378,6 @@ def test_a_browser_shows_it_without_errors_or_overflow(tmp_path, width):
         ".length,document.querySelector('.tip:not([hidden])').textContent].join('|')})</script>"
     )
     path.write_text(path.read_text("utf-8").replace("</body>", probe + "</body>"), "utf-8")
-    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"]
-    browser += ["--no-first-run", "--disable-background-networking", "--disable-component-update"]
-    browser += ["--disable-sync", "--disable-dev-shm-usage", f"--user-data-dir={tmp_path / 'user'}"]
     # Headless windows are at least 500 wide; a frame is as narrow as asked.
     frame = tmp_path / "frame.html"
     frame.write_text(
@@ -389,14 +385,10 @@ def test_a_browser_shows_it_without_errors_or_overflow(tmp_path, width):
         'height:900px"></iframe><script>addEventListener("load",()=>setTimeout(()=>{document.title='
         'document.getElementById("f").contentDocument.body.dataset.seen},300))</script>'
     )
-    browser += ["--allow-file-access-from-files", "--enable-logging=stderr", "--v=0"]
-    browser += ["--virtual-time-budget=3000", "--dump-dom", "--window-size=1400,1000"]
-    done = subprocess.run(
-        [*browser, frame.as_uri()], capture_output=True, text=True, timeout=120, check=True
-    )
-    assert "CONSOLE" not in done.stderr, done.stderr
-    found = re.search(r"<title>(\d+)\|(\d+)\|(\d+)\|(.*?)</title>", done.stdout)
-    assert found, done.stdout[:2000]
+    options = ("--allow-file-access-from-files", "--window-size=1400,1000")
+    shown_page = browser.dump(frame, tmp_path / "user", *options)
+    found = re.search(r"<title>(\d+)\|(\d+)\|(\d+)\|(.*?)</title>", shown_page)
+    assert found, shown_page[:2000]
     inner, scroll, tips, told = found.groups()
     assert int(inner) == width
     assert int(scroll) <= width

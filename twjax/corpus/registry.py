@@ -5,6 +5,7 @@ from __future__ import annotations
 from twjax.corpus.conversion.convert import ConvertSimplified
 from twjax.corpus.duplicates.decontaminate import Decontaminate
 from twjax.corpus.duplicates.dedup import ExactDedup
+from twjax.corpus.duplicates.ids import UniqueIds
 from twjax.corpus.duplicates.lines import LineDedup
 from twjax.corpus.duplicates.near import NearDedup
 from twjax.corpus.duplicates.substring import SubstringDedup
@@ -26,6 +27,7 @@ from twjax.corpus.variety.usage import Usage
 
 # In the order that a pipeline usually has them.
 STEPS: tuple[type[Step], ...] = (
+    UniqueIds,
     LicensePolicy,
     ParseBoards,
     NormalizeText,

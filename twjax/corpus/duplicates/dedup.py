@@ -38,12 +38,7 @@ class ExactDedup(GlobalStep):
 
     def map(self, round: int, batch: Sequence[Document], request: np.ndarray | None) -> np.ndarray:
         """Returns the halves of each document's hash."""
-        digests = b"".join(xxhash.xxh3_128_digest(self._form(d.text)) for d in batch)
-        records = np.empty(len(batch), _RECORD)
-        records["document"] = np.arange(len(batch))
-        halves = np.frombuffer(digests, ">u8").reshape(-1, 2)
-        records["high"], records["low"] = halves[:, 0], halves[:, 1]
-        return records
+        return hashed([self._form(document.text) for document in batch])
 
     def reduce(self, round: int, records: Records, scratch: pathlib.Path) -> Iterable[np.ndarray]:
         """Yields the documents that go, each with the first of its equals."""
@@ -69,6 +64,16 @@ class ExactDedup(GlobalStep):
             return text.encode()
         points = _folded()[np.frombuffer(text.encode("utf-32-le"), np.uint32)]
         return points[points != 0].tobytes()
+
+
+def hashed(keys: Sequence[bytes]) -> np.ndarray:
+    """Returns records of a unit's documents: the halves of the hash of each one's key."""
+    records = np.empty(len(keys), _RECORD)
+    records["document"] = np.arange(len(keys))
+    digests = b"".join(map(xxhash.xxh3_128_digest, keys))
+    halves = np.frombuffer(digests, ">u8").reshape(-1, 2)
+    records["high"], records["low"] = halves[:, 0], halves[:, 1]
+    return records
 
 
 @functools.cache
