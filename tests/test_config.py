@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
 import pytest
 
 from tests import tiny
 from twjax import config
-from twjax.config import ConfigError, Run
+from twjax.config import ConfigError, Run, schema
+from twjax.corpus import pipeline
+from twjax.corpus.registry import STEPS
+from twjax.corpus.sources.formats import Source
 
 RUNS = sorted((tiny.REPO / "configs/runs").glob("*.gin"))
+CORPORA = sorted(
+    path for path in (tiny.REPO / "configs/corpora").glob("*.gin") if "Corpus." in path.read_text()
+)
 
 
 @pytest.fixture
@@ -120,3 +127,25 @@ def test_configs_are_found_from_any_folder(tmp_path, monkeypatch):
     assert found == pathlib.Path(tiny.REPO / "configs/runs/quickstart_base.gin")
     with pytest.raises(ConfigError, match=r"Did you mean runs/quickstart_base\.gin"):
         config.resolve("runs/quickstart_bas.gin")
+
+
+def test_a_later_load_may_bring_classes_of_its_own(tmp_path):
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class LateComer:
+        size: int = 1
+
+    path = tmp_path / "late.gin"
+    path.write_text("Vocabulary.inputs = ('x',)\nVocabulary.output = 'y'\nVocabulary.size = 999\n")
+    config.load(schema.Vocabulary, [path], [])
+    path.write_text("LateComer.size = 3\n")
+    assert config.load(LateComer, [path], [], classes=(LateComer,)).value == LateComer(size=3)
+
+
+@pytest.mark.parametrize("path", CORPORA, ids=lambda path: path.stem)
+def test_every_corpus_config_loads_and_rebuilds_itself(path, tmp_path):
+    classes = (*STEPS, Source)
+    loaded = config.load(pipeline.Corpus, [path], classes=classes)
+    assert loaded.value.steps
+    (tmp_path / "again.gin").write_text(loaded.text)
+    again = config.load(pipeline.Corpus, [tmp_path / "again.gin"], classes=classes)
+    assert again.value == loaded.value

@@ -82,8 +82,9 @@ def load(
     """
     known = {cls.__name__: cls for cls in _schema_classes()}
     known |= {cls.__name__: cls for cls in (root, *classes)}
-    _register(known.values())
+    # A load before this one has locked gin, also against new classes.
     gin.clear_config()
+    _register(known.values())
     source = _Source(known)
     for file in files:
         source.parse_file(resolve(file))
