@@ -56,6 +56,25 @@ birth date|被告，男，\x1f民國75年3月5日\x1f生，住臺北市
 secret|key AKIA\x1fIOSFODNN7EXAMPL2\x1f
 secret|ghp_\x1fabcdEFGH1234abcdEFGH1234abcdEFGH1234\x1f
 secret|postgres://admin:\x1fs3cr3tpw\x1f@db.internal/x
+mobile|手機 \x1f0912/345678\x1f
+landline|電話(公) \x1f02 2345 6789\x1f
+landline|電話（宅）：\x1f02-23456789*123\x1f
+identity number|（身證字號 \x1fA123456789\x1f）
+health card|NHI card no. \x1f000012345678\x1f
+card|卡號 \x1f4111 - 1111 - 1111 - 1111\x1f
+bank account|訂金請轉\x1f1234-5678-901234\x1f，銀行代碼812
+address|住\x1f台北市大安區和平東路二段123號6樓A室\x1f
+address|Address: \x1f3F., No. 12, Ln. 5, Sec. 2, Minsheng E. Rd., Da'an Dist., Taipei City\x1f, Taiwan
+e-mail|信箱 \x1famy.lin[at]gmail.com\x1f
+LINE id|可用LINE聯絡（ID：\x1fabc_123\x1f）
+LINE id|Line ID \x1fabc123\x1f
+plate|車號：\x1fABC - 1238\x1f
+plate|看到 \x1fABC-1238\x1f 闖紅燈
+birth date|DOB: \x1fMarch 5, 1986\x1f
+birth date|I was born on \x1f5-Mar-1986\x1f
+birth date|王小明，\x1f1986-03-05\x1f生，男
+birth date|我是\x1f75/3/5\x1f出生的
+secret|https://discord.com/api/webhooks/\x1f927576065437829740/abcdEFGH1234abcdEFGH1234abcdEFGH1234abcdEFGH1234abcdEFGH1234abcd\x1f
 name|被告\x1f陳大文\x1f，男
 """
 
@@ -69,7 +88,8 @@ NT$4111111111111111|追蹤號碼：4111111111111111|4111111111111112|統一編�
 git@github.com:a/b.git|user@example.com|logo@2x.png|react@18.2.0|@types/node|LINE Pay上線|pipeline: abc_123|line 123: error|
 版本1.2.3.4|Chrome/120.0.6099.129|192.168.1.1|127.0.0.1|8.8.8.8|203.0.113.9|2001:db8::1|12:30:45|std::vector|
 ISO-9001|COVID-19|波音747-400|RTX-4090|孫中山，1866年11月12日出生|蔡英文（1956年8月31日－）|活動日期：113/5/6|生於1956年8月31日的總統|
-sk-learn-fading-circle-animation|AKIAIOSFODNN7EXAMPLE|npm_config_registry_url_here|手機0900-000-000|身分證A100000000
+sk-learn-fading-circle-animation|AKIAIOSFODNN7EXAMPLE|npm_config_registry_url_here|手機0900-000-000|身分證A100000000|
+身分證字號格式如 A123456789|測試卡號是4242 4242 4242 4242|超速 50 公里|I was born in 1986|No. 3, May 5, 1986|生於1956-08-31的總統
 """
 
 

@@ -7,6 +7,8 @@ import regex
 from twjax.corpus.personal import identifiers
 from twjax.corpus.personal.patterns import (
     DASH,
+    SAMPLE,
+    SPACE,
     Cue,
     Found,
     Recognizer,
@@ -44,14 +46,17 @@ _BANK_RIGHT_BEFORE = Cue(
     r"[^0-9\n\0]{0,10}(?:[(（]?[0-9]{3}[)）]?[^0-9\n\0]{0,6})?",
     link="",
 )
+# 訂金請轉 0123-…，銀行代碼808: the bank comes after.
+_TRANSFER_CUE = Cue(r"(?:請|再|先|直接|可以?)(?:轉帳?|匯款?)", link="[:：]?\\s?")
 
 
 def recognizers() -> list[Recognizer]:
     """Returns the recognizers of payment cards and bank accounts."""
     more = r"(?:[\-－‐-―− \u00a0\u3000]?[0-9])"
+    spaced = rf"(?:(?:{SPACE}?{DASH}{SPACE}?|{SPACE})?[0-9])"
     link = r"\s?[:：]?\s?"
     return [
-        recognizer("card", rf"[2-6]{more}{{13,18}}(?![0-9])", _card, "numbers"),
+        recognizer("card", rf"[2-6]{spaced}{{13,18}}(?![0-9])", _card, "numbers"),
         recognizer("bank account", rf"[0-9]{more}{{9,16}}(?![0-9])", _account, "numbers"),
         recognizer(
             "bank account",
@@ -76,7 +81,7 @@ def _joined(text: str, start: int, end: int) -> bool:
 def _card(text: str, match: regex.Match[str]) -> Found | None:
     groups = list(_GROUP.finditer(text, *match.span()))
     start = match.start()
-    if before(text, start, 1).isdigit():
+    if before(text, start, 1).isdigit() or SAMPLE.stands_before(text, start):
         return None
     for count in range(min(len(groups), 5), 0, -1):
         value = "".join(g[0] for g in groups[:count])
@@ -106,7 +111,12 @@ def _account(text: str, match: regex.Match[str]) -> Found | None:
     named = _ACCOUNT_CUE.stands_before(text, start) and (
         _BANK_NEAR.search(left) or _BANK_NEAR.search(after(text, end, 40))
     )
-    if not named and (
+    bank_after = (
+        _TRANSFER_CUE.stands_before(text, start)
+        and _BANK_NEAR.search(after(text, end, 24))
+        and not identifiers.is_mobile(value)
+    )
+    if not (named or bank_after) and (
         not _BANK_RIGHT_BEFORE.stands_before(text, start) or is_numbered_thing(text, start, end)
     ):
         return None

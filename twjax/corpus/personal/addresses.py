@@ -48,23 +48,46 @@ _ALONE = regex.compile(
     regex.VERSION1,
 )
 _TAIL = regex.compile(
-    rf"(?:之{NUMERAL})?(?:{_S}[,，、]?{_S}(?:地下(?:室|{NUMERAL}[樓層])|[Bb]?{NUMERAL}[樓Ff](?![a-z]))(?:[之\-－]{NUMERAL})?)?(?:{_S}[A-Z]?[0-9]{{1,4}}室)?"
+    rf"(?:之{NUMERAL})?(?:{_S}[,，、]?{_S}(?:地下(?:室|{NUMERAL}[樓層])|[Bb]?{NUMERAL}[樓Ff](?![a-z]))(?:[之\-－]{NUMERAL})?)?(?:{_S}(?:[A-Z][0-9]{{0,4}}|[0-9]{{1,4}})室)?"
 )
 _CUE = Cue(
     r"地址|住址|住所|居所|戶籍地?|通訊處|寄[到至往給]|送[到至]|住在?|家在?|搬[到至]|居[住於]|收件人?|寄件人?|租屋處|租在|老家",
     link=r"[^\u4e00-\u9fff\n\0]{0,6}",
 )
 
+# 3F., No. 12, Ln. 5, Sec. 2, Minsheng E. Rd., Da'an Dist., Taipei City
+_FLOOR = regex.compile(r"(?<![A-Za-z0-9])B?[0-9]{1,2}F\.?(?:-[0-9]{1,2})?,\s?$")
+ENGLISH_REST = (
+    r"(?P<rest>(?:,\s?[A-Z][A-Za-z'’\- ]{1,24}?\s"
+    r"(?:Dist|District|City|Township|County|Vil|Village)\b\.?){1,3}"
+    r"(?:\s?[0-9]{3,6}(?![0-9]))?)"
+)
+_ENGLISH = (
+    r"No\.\s?[0-9]{1,4}(?:-[0-9]{1,3})?,\s?(?:(?:Ln|Lane|Aly|Alley)\.?\s?[0-9]{1,4},\s?){0,2}"
+    r"(?:(?:Sec|Section)\.?\s?[0-9]{1,2},\s?)?"
+    r"[A-Z][A-Za-z0-9'’.\- ]{1,40}?\s(?:Rd|Road|St|Street|Blvd|Boulevard|Ave|Avenue)\b\.?"
+    r"(?:,?\s?(?:Sec|Section)\.?\s?[0-9]{1,2})?" + ENGLISH_REST
+)
+
 
 def recognizers() -> list[Recognizer]:
-    """Returns the recognizer of addresses."""
+    """Returns the recognizers of addresses."""
     return [
         recognizer(
             "address",
             rf"號(?<=[縣市區鄉鎮路街道段巷弄里村鄰][^\n\0，。；：、,;]{{0,8}}?{NUMERAL}(?:[\-－之]{NUMERAL})?{SPACE}?號)",
             _address,
-        )
+        ),
+        recognizer("address", _ENGLISH, _english),
     ]
+
+
+def _english(text: str, match: regex.Match[str]) -> Found | None:
+    if "Example " in match[0]:
+        return None
+    floor = _FLOOR.search(before(text, match.start(), 12))
+    start = match.start() - (len(floor[0]) if floor else 0)
+    return Found("address", start, match.end(), "".join(text[start : match.end()].split()))
 
 
 def _address(text: str, match: regex.Match[str]) -> Found | None:

@@ -43,13 +43,19 @@ def recognizers() -> list[Recognizer]:
         r"hooks\.slack\.com/services/"
         r"(?P<b>T[A-Za-z0-9]{6,20}+/B[A-Za-z0-9]{6,20}+/[A-Za-z0-9]{16,40}+)"
     )
+    discord_hook = r"discord(?:app)?\.com/api/webhooks/(?P<b>[0-9]{17,20}+/[A-Za-z0-9_\-]{60,80}+)"
+    # Channel access tokens of LINE and others without a prefix, but named and very long.
+    long_token = (
+        r"[\"']?\s{0,3}(?:[:：=]|=>)\s{0,3}[\"']?"
+        r"(?P<b>[A-Za-z0-9/+]{100,400}+={0,2})(?![A-Za-z0-9/+])"
+    )
     password = (
         r"@(?=[A-Za-z0-9])"
         r"(?<=://[A-Za-z0-9._\-]{1,64}:(?P<b>[^\s/@:\"'<>\[\]{}$%\0]{3,128})@)"
     )
     random = (
         *(low_line, dash, r"ecret_?(?:[Aa]ccess_?)?[Kk]ey" + named),
-        *(r"SECRET_(?:ACCESS_)?KEY" + named, telegram),
+        *(r"SECRET_(?:ACCESS_)?KEY" + named, telegram, "oken" + long_token, "OKEN" + long_token),
         # Google API keys and OAuth tokens, SendGrid.
         *(rf"AIza(?P<b>{_URL_SAFE}{{35}}+){end}", rf"ya29\.(?P<b>{_URL_SAFE}{{20,400}}+)"),
         rf"SG\.(?P<b>{_URL_SAFE}{{16,32}}+\.{_URL_SAFE}{{16,64}}+)",
@@ -58,7 +64,7 @@ def recognizers() -> list[Recognizer]:
         *(recognizer(_KIND, pattern, _mixed, "tokens") for pattern in random),
         *(
             recognizer(_KIND, pattern, _token, "tokens")
-            for pattern in (aws, web_token, private_key, slack_hook)
+            for pattern in (aws, web_token, private_key, slack_hook, discord_hook)
         ),
         recognizer(_KIND, password, _token),
     ]

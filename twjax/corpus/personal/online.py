@@ -35,8 +35,9 @@ _VERSION_CUE = regex.compile(
 )
 # 帳號：「…」 between LINE and the id.
 _LINE_ID = (
+    r"(?:[\u4e00-\u9fff]{0,6}[（(](?=ID|Id|id|帳號))?"
     r"[ \u3000]?(?P<id>(?:的)?(?:ID|Id|id|帳號|賬號))?[ \u3000]?(?P<link>[:：=＝]|是|為|搜尋|→)?"
-    r"[ \u3000]?"
+    r"(?:[ \u3000]|\n)?"
     r"[\"'「『(（【]?(?P<n>@?[A-Za-z0-9][A-Za-z0-9._\-]{2,19}+)(?![A-Za-z0-9@/])"
 )
 _NOT_A_LINE_ID = regex.compile(
@@ -44,6 +45,11 @@ _NOT_A_LINE_ID = regex.compile(
     r"|music|webtoon|messaging|account|developers?|friends?|play|bank|mobile|app|number|numbers"
     r"|xxx+|example-.*|.*\.(?:com|me|tw|net|org|ee)(?:\..*)?|[.\-_0]+"
 )
+# jay.tw may be an id if it's said to be one.
+_SHORT_HOST = regex.compile(r"(?i)[a-z0-9_\-]{1,12}\.(?:tw|me)")
+_ADD_ME = regex.compile(r"(?:加|私)我?的?\s?$")
+_BEGINS = regex.compile(r"(?:^|[\n\0。！)）\]】])[\s>→*\-●]{0,3}$")
+_FORM = regex.compile(r"(?:聯絡|連絡|聯繫)(?:方式|資訊)?[:：]\s?$")
 _IN_URL_USER = regex.compile(r"://[^\s/@\u3400-\u9fff]*+$")
 _SITE = regex.compile("網站|網址|轉址")
 _CHINESE = regex.compile(r"[\u4e00-\u9fff]")
@@ -58,6 +64,16 @@ def recognizers() -> list[Recognizer]:
             r"@(?<=(?P<l>(?<![A-Za-z0-9._%+\-])[A-Za-z0-9_][A-Za-z0-9._%+\-]{0,63})@)"
             r"(?P<d>(?:[A-Za-z0-9\-]{1,63}+\.){1,8}[A-Za-z]{2,24}+)(?![A-Za-z0-9@])",
             _email,
+        ),
+        *(
+            recognizer(
+                "e-mail",
+                rf"{at}(?<=(?P<l>(?<![A-Za-z0-9._%+\-])[A-Za-z0-9_][A-Za-z0-9._%+\-]{{0,63}})"
+                rf" ?{at}) ?"
+                r"(?P<d>(?:[A-Za-z0-9\-]{1,63}+\.){1,8}[A-Za-z]{2,24}+)(?![A-Za-z0-9@])",
+                _email,
+            )
+            for at in (r"\[at\]", r"\(at\)", "（at）", r"\(AT\)")
         ),
         *(recognizer("LINE id", word + _LINE_ID, _line) for word in ("LINE", "Line", "賴")),
         recognizer(
@@ -105,20 +121,28 @@ def _line(text: str, match: regex.Match[str]) -> Found | None:
         return _link(match)
     value = match["n"].rstrip("._-")
     left = before(text, match.start(), 24)
-    if _NOT_A_LINE_ID.fullmatch(value.removeprefix("@")) or len(value) < 4:
+    named = bool(match["id"])
+    host = _NOT_A_LINE_ID.fullmatch(value.removeprefix("@"))
+    if (host and not (named and _SHORT_HOST.fullmatch(value))) or len(value) < 4:
+        return None
+    if "\n" in match[0] and not named:
         return None
     if left[-1:].isascii() and (left[-1:].isalnum() or left[-1:] in ("_", "-", "/", ".")):
         return None
     asked = bool(_ADD.search(left))
     word = match[0][0]
-    named = bool(match["id"])
     if value.isdigit():
         sure = named and len(value) >= 6
     elif value.startswith("@"):
         sure = True
     else:
         mixed = any(not c.isalpha() for c in value)
-        sure = (
+        # A line of a form, or 加我賴 and a name in small letters.
+        small = value.islower() and len(value) >= 6
+        right = after(text, match.end(), 1)
+        begins = bool(_BEGINS.search(left)) and "：" in match[0]
+        form = (begins or bool(_FORM.search(left))) and right in ("", "\n", "。", " ")
+        sure = (small and (form or (word == "賴" and bool(_ADD_ME.search(left))))) or (
             named or (mixed and (asked or bool(match["link"]))) or (asked and bool(match["link"]))
         )
     if word in "l賴":
@@ -126,7 +150,7 @@ def _line(text: str, match: regex.Match[str]) -> Found | None:
         # `line id = …` in English is some program's.
         sure = sure and (
             word == "賴"
-            or bool(_CHINESE.search(left + after(text, match.end(), 3)))
+            or bool(_CHINESE.search(left + match[0] + after(text, match.end(), 3)))
             or "：" in match[0]
         )
     if not sure:

@@ -130,6 +130,8 @@ NOT_PERSONAL = Cue(
     r"|(?<=[A-Za-z0-9]_)(?i:id|no|num|sn|seq|code|key|ts|time|hash|ref)"
     r"|[$＄€£¥#＃№]"
 )
+# What manuals write to show a form or to test one.
+SAMPLE = Cue(r"格式(?:為|是|如|:|：)?|範例|測試用?(?:信用)?卡號?|(?i:test\scard(?:\snumber)?)")
 # And after them.
 NOT_PERSONAL_AFTER = regex.compile(
     r"\s{0,2}(?:(?:[、及與和~～\-]\s?[0-9]{6,12}\s?){0,4}(?:號(?!碼|，|。)|令|函)"

@@ -22,15 +22,15 @@ from twjax.corpus.personal.patterns import (
 )  # fmt: skip
 
 _PHONE_WORDS = (
-    r"電話|手機|行動|門號|連絡|聯絡|聯繫|聯絡人|專線|傳真|撥打?|打給我?|打到|打|來電|致電|洽詢?|簡訊|市話|住家|公司|夜間|日間|簡訊至"
+    r"電話|代表號|總機|手機|行動|門號|連絡|聯絡|聯繫|聯絡人|專線|傳真|撥打?|打給我?|打到|打|來電|致電|洽詢?|簡訊|市話|住家|公司|夜間|日間|簡訊至"
     r"|(?<![A-Za-z])(?i:tel|telephone|phone|phone_?number|mobile|cell|cellphone|call|fax|contact|whatsapp|sms"
     r"|line|m|t|p|h)\.?|(?i:(?<=[a-z0-9]_)(?:tel|phone|mobile|cell|fax))|(?<=[a-z])(?:Phone|Mobile|Tel|Number)"
 )
-_PHONE_CUE = Cue(_PHONE_WORDS, r"(?:\s?\([A-Za-z]{1,8}\)|[一二三1-3]|[人者])?")
+_PHONE_CUE = Cue(_PHONE_WORDS, r"(?:\s?[(（][A-Za-z\u4e00-\u9fff]{1,8}[)）]|[一二三1-3]|[人者])?")
 # A stronger sign is asked of numbers without area code.
 _TELEPHONE = Cue(r"電話|市話|傳真|專線|(?<![A-Za-z])(?i:tel|fax)\.?", r"(?:\s?\([A-Za-z]{1,8}\))?")
 _EXTENSION = regex.compile(
-    rf"(?:{SPACE}{{0,2}}+[,，(（]?(?:#|＃|轉分機|分機|轉|內線|(?i:ext\.?))(?:號碼)?{SPACE}{{0,2}}+[:：.]?{SPACE}?[0-9]{{1,6}}+"
+    rf"(?:{SPACE}{{0,2}}+[,，(（]?(?:#|＃|[*＊](?=[0-9]{{2}})|轉分機|分機|轉|內線|(?i:ext\.?))(?:號碼)?{SPACE}{{0,2}}+[:：.]?{SPACE}?[0-9]{{1,6}}+"
     rf"(?:[)）](?<=[(（].{{0,16}}))?)(?![0-9])"
 )
 _CALL = regex.compile(r"(?<![A-Za-z0-9_])[a-z_][A-Za-z0-9_]*+$")
@@ -51,6 +51,9 @@ def recognizers() -> list[Recognizer]:
     gap = rf"(?:{SEPARATOR}{{0,3}}+[0-9])"
     return [
         recognizer("mobile", rf"09{gap}{{8}}+(?![0-9])", _mobile, "numbers"),
+        recognizer(
+            "mobile", rf"09[0-9]{{2}}/[0-9]{{3}}{DASH}?[0-9]{{3}}(?![0-9/])", _mobile, "numbers"
+        ),
         recognizer("mobile", rf"886{gap}{{9,10}}(?![0-9])", _mobile_abroad, "numbers"),
         recognizer("landline", rf"0[2-8]{gap}{{6,10}}(?![0-9])", _landline, "numbers"),
         recognizer("landline", rf"886{gap}{{7,11}}(?![0-9])", _landline_abroad, "numbers"),

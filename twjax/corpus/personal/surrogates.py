@@ -19,7 +19,7 @@ plate                     letters I and O, which plates of today don't have
 birth date                30 February of another year
 passport                  begins with 000
 health card, bank account begin with 9990 (by convention of this file)
-address                   county and township stay; road or village 範例 and other numbers
+address                   county and township stay; road or village 範例 or Example, other numbers
 LINE id                   begins with "example-" (by convention of this file)
 secret                    its prefix stays, the rest contains EXAMPLE
 name                      甲○○, 乙○○, …, as courts of Taiwan write
@@ -36,7 +36,8 @@ from collections.abc import Callable
 import regex
 
 from twjax.corpus.personal import identifiers, patterns
-from twjax.corpus.personal.addresses import HEAD, NUMERAL
+from twjax.corpus.personal.addresses import ENGLISH_REST, HEAD, NUMERAL
+from twjax.corpus.personal.births import MONTH
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _HAN_DIGITS = "〇一二三四五六七八九"
@@ -47,6 +48,7 @@ _COUNTED = regex.compile(
     rf"(?P<n>{NUMERAL})(?P<unit>\s?[段巷弄衖號樓鄰室Ff]|(?=[\-－之]))|(?<=[\-－之])(?P<m>{NUMERAL})"
 )
 _ROAD = regex.compile(r"^.*?(?P<unit>路|街|大道)(?=\s*(?:[0-9一二三四五六七八九十百]|$))")
+_ENGLISH_REST = regex.compile(ENGLISH_REST + "$")
 _VILLAGE = regex.compile(r"^(?P<zip>[\s]*)[\u4e00-\u9fff]{1,5}(?P<unit>[里村])")
 
 
@@ -135,7 +137,7 @@ def _mobile(written: str, draw: Draw) -> str:
 
 def _landline(written: str, draw: Draw) -> str:
     plain = fold(written)
-    extension = regex.search(r"[#＃轉分內eExX]", plain)
+    extension = regex.search(r"[#＃*＊轉分內eExX]", plain)
     main = plain[: extension.start()] if extension else plain
     digits, rest = _digits(main), len(_digits(plain)) - len(_digits(main))
     lead = ""
@@ -210,6 +212,11 @@ def _plate(written: str, draw: Draw) -> str:
 def _birth(written: str, draw: Draw) -> str:
     year = 1930 + draw.number(80)
     plain = fold(written)
+    named = MONTH.search(plain)
+    if named:
+        plain = MONTH.sub("February" if len(named[0]) > 3 else "Feb", plain)
+        plain = regex.sub("(?<![0-9])[0-9]{1,2}(?:st|nd|rd|th)?(?![0-9])", "30", plain)
+        return regex.sub("[0-9]{4}", str(year), plain)
     era = _CALENDAR.match(plain)
     numbers = list(_NUMBER.finditer(plain, era.end() if era else 0))
     if len(numbers) == 1:
@@ -256,6 +263,9 @@ def _in_han(number: int) -> str:
 
 
 def _address(written: str, draw: Draw) -> str:
+    english = _ENGLISH_REST.search(fold(written))
+    if english:
+        return f"No. {1 + draw.number(300)}, Example Rd.{english['rest']}"
     head = HEAD.match(fold(written))
     cut = head.end() if head else 0
     rest = written[cut:]
