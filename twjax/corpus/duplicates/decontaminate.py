@@ -18,6 +18,7 @@ import numpy as np
 import zstandard
 
 from twjax import storage
+from twjax.corpus import codepoints
 from twjax.corpus.document import Document, Rejection
 from twjax.corpus.duplicates import shingles
 from twjax.corpus.step import Outcome, Step
@@ -137,7 +138,7 @@ class Index:
     def _grams(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Returns the hash of each n-gram and the index of its text."""
         letters, starts = shingles.fold(texts)
-        hashes = shingles.scramble64(shingles.windows(letters, self._ngram, np.uint64))
+        hashes = codepoints.scramble(shingles.windows(letters, self._ngram, np.uint64))
         inside = shingles.inside(starts, self._ngram, len(hashes))
         of = np.repeat(np.arange(len(texts)), np.maximum(np.diff(starts) - self._ngram + 1, 0))
         return hashes[inside], of

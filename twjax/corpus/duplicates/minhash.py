@@ -14,7 +14,8 @@ import itertools
 
 import numpy as np
 
-from twjax.corpus.duplicates.shingles import scramble32, scramble64
+from twjax.corpus.codepoints import scramble
+from twjax.corpus.duplicates.shingles import scramble32
 
 _EMPTY = np.uint32(0xFFFFFFFF)
 # Behind these, a text of 20 n-grams still lacks a quarter of 112 bins, one of 60 about one.
@@ -81,7 +82,7 @@ def band_keys(found: np.ndarray, bands: int) -> np.ndarray:
     stretches = found.reshape(texts, bands, bins // bands).astype(np.uint64)
     keys = np.broadcast_to(np.arange(1, bands + 1, dtype=np.uint64), (texts, bands))
     for column in range(bins // bands):
-        keys = scramble64(keys * np.uint64(0x9E3779B97F4A7C15) + stretches[:, :, column])
+        keys = scramble(keys * np.uint64(0x9E3779B97F4A7C15) + stretches[:, :, column])
     return keys
 
 

@@ -66,17 +66,6 @@ def scramble32(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def scramble64(values: np.ndarray) -> np.ndarray:
-    """Mixes uint64 so that all bits depend on all, one-to-one (the finalizer of MurmurHash3)."""
-    values = values.astype(np.uint64)
-    values ^= values >> np.uint64(33)
-    values *= np.uint64(0xFF51AFD7ED558CCD)
-    values ^= values >> np.uint64(33)
-    values *= np.uint64(0xC4CEB9FE1A85EC53)
-    values ^= values >> np.uint64(33)
-    return values
-
-
 def groups(texts: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
     """Yields (index of the first text, texts) for stretches of bounded size."""
     start, size = 0, 0

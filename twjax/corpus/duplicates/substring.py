@@ -19,6 +19,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from twjax.corpus import codepoints
 from twjax.corpus.document import Document, Rejection
 from twjax.corpus.duplicates import shingles, spill
 from twjax.corpus.step import GlobalStep, Outcome, Records
@@ -194,7 +195,7 @@ def sentence_ends(text: str) -> np.ndarray:
 
 
 def _window_hashes(points: np.ndarray, length: int) -> np.ndarray:
-    return shingles.scramble64(shingles.windows(points, length, np.uint64))
+    return codepoints.scramble(shingles.windows(points, length, np.uint64))
 
 
 def _sliding(
