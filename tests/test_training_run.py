@@ -173,6 +173,20 @@ def test_a_changed_setting_is_shown_and_a_changed_identity_refused(config, unbro
     assert last["event"] == "resume" and any("batch_size" in c for c in last["changes"])
 
 
+def test_a_run_does_not_go_on_in_another_order_of_rows(config, unbroken, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(unbroken[0], run_dir)
+    ledger = run_dir / "ledger.jsonl"
+    events = [event | {"order": 1} for event in storage.read_json_lines(ledger)]
+    ledger.write_text("".join(json.dumps(event) + "\n" for event in events))
+    longer = [*LONG, "--set", f"Run.steps = {STEPS + 1}"]
+    refused = tiny.twjax("train", config, "--run-dir", run_dir, *longer)
+    assert refused.returncode == 1
+    assert "began with order 1 of a mixture's rows" in refused.stderr.splitlines()[-1]
+    allowed = tiny.twjax("train", config, "--run-dir", run_dir, "--allow-change", *longer)
+    assert allowed.returncode == 0, allowed.stderr
+
+
 @contextlib.contextmanager
 def small_disk(folder, kilobytes):
     """Mounts a small tmpfs on `folder`; where that isn't allowed the size of a file is bounded."""

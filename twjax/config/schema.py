@@ -116,7 +116,8 @@ class Mixture:
     `stages` is ((first step, {task: weight}), ...); the first begins at step 0. Weights of a
     stage are relative. `max_epochs` caps how often a task's rows may be read, one number for
     all tasks or a number a task; None never caps. `block_rows` is the number of rows over which
-    shares are exact to within one row.
+    shares are exact to within one row, doubled in a stage whose rarest task has less than a row in
+    it.
     """
 
     stages: tuple[tuple[int, dict[str, float]], ...]

@@ -8,7 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from twjax.config.schema import Mixture
-from twjax.data import permutation, shares
+from twjax.data import permutation, shares, stretches
+
+# Counts up when another order of rows follows from the same mixture; runs keep it in their ledger.
+ORDER = 2
 
 
 def rates(
@@ -32,14 +35,12 @@ class MixtureIndex:
     however many hosts. With `steps` given, a mixture whose capped tasks can't fill that many
     raises at once.
 
-    Shares: at the end of every block of `Mixture.block_rows` rows (and of every stage) each task's
-    count, since its set of tasks last changed, is within one row of its exact share. For a task
-    whose share is less than one row a block, the block is doubled until it holds one. The last
-    block of a stage takes the rest and may be up to twice as long. Stages with the same tasks, in
-    the same order of rarity, carry their rounding over, unless a stage is so short that a task's
-    count would shrink; at any other change the count starts anew from what was handed out. From
-    the row on at which a task has used up its `max_epochs`, its share goes to the others of the
-    stage in proportion.
+    Shares: at the end of every block and of every stage, each task's rows since the start of the
+    run are within one row of its exact share. A block has `Mixture.block_rows` rows, doubled until
+    it holds a row of the stage's rarest task; the last of a stage takes the rest and may be up to
+    twice as long. From the row on at which a task has used up its `max_epochs`, its share goes to
+    the others of the stage in proportion. Inside a block, parts of `block_rows` rows or a little
+    more are within four rows.
 
     A task's rows are read in the order of a permutation a time, one for each epoch, and go on
     where the task stopped, whatever stages lie between.
@@ -65,11 +66,8 @@ class MixtureIndex:
         self.sizes = {task: sizes[task] for task in self.tasks}
         # Rows that a task with `max_epochs` may be read, over all epochs.
         self.caps = self._capped_rows()
-        self.segments: list[shares.Segment] = []
-        # Rows each task had before each segment, and at the end of the last one.
-        self._before: list[dict[str, int]] = [dict.fromkeys(self.tasks, 0)]
-        self._end = self._plan()
-        self._starts = np.array([segment.start for segment in self.segments], np.int64)
+        self.segments, self._end = self._plan()
+        self._starts = np.array([segment.stretch.start for segment in self.segments], np.int64)
         self._sizes = np.array([self.sizes[task] for task in self.tasks], np.int64)
         self._keys = np.array([permutation.key_of(mixture.seed, "task", t) for t in self.tasks])
         if steps is not None and self._end is not None and steps * batch_size > self._end:
@@ -95,44 +93,39 @@ class MixtureIndex:
             )
         return rows
 
-    def _plan(self) -> int | None:
-        """Cuts the stages where a task is used up; returns the row where all are, if any."""
-        stages = self.mixture.stages
-        ends = [start * self.batch_size for start, _ in stages[1:]]
-        row = 0
-        for (_, weights), end in zip(stages, [*ends, None], strict=True):
-            while end is None or row < end:
-                used = self._before[-1]
-                left = {task: rows - used[task] for task, rows in self.caps.items()}
-                active = {
-                    task: shares.exact(weight)
-                    for task, weight in weights.items()
-                    if weight > 0 and left.get(task, 1) > 0
-                }
-                if not active:
-                    return row
-                segment = self._segment(row, end, active, left)
-                self.segments.append(segment)
-                if segment.length is None:
-                    return None
-                counts = zip(segment.weights, segment.counts(segment.length), strict=True)
-                self._before.append(used | {task: used[task] + n for task, n in counts})
-                row += segment.length
-        return row
-
-    def _segment(
-        self, row: int, end: int | None, active: Mapping, left: Mapping[str, int]
-    ) -> shares.Segment:
-        length = None if end is None else end - row
-        block = self.mixture.block_rows
-        segment = shares.Segment.of(row, length, active, block)
-        if self.segments and list(self.segments[-1].weights) == list(segment.weights):
-            carry = self.segments[-1].carry_out()
-            carried = shares.Segment.of(row, length, active, block, carry)
-            cut = shares.Segment.of(row, carried.rows_within(left), active, block, carry)
-            if cut.carry == carry:
-                return cut
-        return shares.Segment.of(row, segment.rows_within(left), active, block)
+    def _plan(self) -> tuple[list[shares.Segment], int | None]:
+        """Returns the segments and the row at which tasks are used up, if any."""
+        stages = [
+            (start * self.batch_size, {t: shares.exact(w) for t, w in weights.items() if w > 0})
+            for start, weights in self.mixture.stages
+        ]
+        cuts, end = stretches.plan(stages, self.caps)
+        for cut in cuts:
+            task = min(cut.shares, key=lambda task: cut.shares[task])
+            if cut.shares[task] < stretches.MIN_SHARE:
+                share, step = float(cut.shares[task]), cut.start // self.batch_size
+                raise ValueError(
+                    f"Mixture.stages: task {task} has a share of {share:.1e} from step {step} on, "
+                    "less than a row in 10^8; raise its weight or leave it out."
+                )
+        part = self.mixture.block_rows
+        blocks = [shares.block_length(cut, part) for cut in cuts]
+        counts = stretches.settle(cuts, blocks)
+        segments = []
+        for number, (cut, block) in enumerate(zip(cuts, blocks, strict=True)):
+            tasks = tuple(sorted(cut.shares))
+            last = None if cut.length is None else counts[number + 1]
+            segment = shares.Segment(
+                stretch=cut,
+                tasks=tasks,
+                first=tuple(counts[number][task] for task in tasks),
+                last=None if last is None else tuple(last[task] for task in tasks),
+                block=block,
+                part=part,
+            )
+            segments.append(segment)
+        self._before = counts
+        return segments, end
 
     def _spent(self, need: str) -> str:
         caps = self.mixture.max_epochs
@@ -161,11 +154,9 @@ class MixtureIndex:
         where = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(where).tolist():
             segment, here = self.segments[number], np.flatnonzero(where == number)
-            names = list(segment.weights)
-            local, given = segment.deal(rows[here] - segment.start, self.mixture.seed)
-            before = np.array([self._before[number][name] for name in names])
-            task[here] = np.array([self.tasks.index(name) for name in names])[local]
-            count[here] = before[local] + given
+            local, given = segment.deal(rows[here] - segment.stretch.start, self.mixture.seed)
+            task[here] = np.array([self.tasks.index(name) for name in segment.tasks])[local]
+            count[here] = given
         epoch, index = np.divmod(count, self._sizes[task])
         keys = permutation.subkey(self._keys[task], epoch)
         return task, permutation.permute(index, self._sizes[task], keys)
@@ -175,7 +166,6 @@ class MixtureIndex:
         if rows < 0 or (self._end is not None and rows > self._end):
             raise IndexError(self._spent(f"row {rows} was asked for"))
         number = int(np.searchsorted(self._starts, rows, side="right")) - 1
-        segment, before = self.segments[number], self._before[number]
-        tally = segment.tally(rows - segment.start, self.mixture.seed)
-        given = dict(zip(segment.weights, tally, strict=True))
-        return {task: before[task] + given.get(task, 0) for task in self.tasks}
+        segment = self.segments[number]
+        tally = segment.tally(rows - segment.stretch.start, self.mixture.seed)
+        return self._before[number] | dict(zip(segment.tasks, tally, strict=True))

@@ -17,6 +17,7 @@ import jax
 from twjax import __version__
 from twjax.config import ConfigError, Loaded, Run, compare, load
 from twjax.data.loader import batches, open_mixture
+from twjax.data.mixture import ORDER
 from twjax.models.attention import choose_attention
 from twjax.models.decoder import Network
 from twjax.models.spec import count_weights
@@ -125,6 +126,7 @@ def _train(
                     "resume" if start else "start",
                     start,
                     caches=caches,
+                    order=ORDER,
                     vocabulary=vocabulary,
                     source=source.record if source else None,
                     changes=[str(change) for change in changes],
@@ -269,7 +271,7 @@ def _check_vocabulary(run: Run, readers: dict[str, Any]) -> None:
 
 
 def _check_caches(run_dir: pathlib.Path, caches: dict[str, str], allow_change: bool) -> None:
-    """A run that goes on must read the rows that it began with."""
+    """A run that goes on must read the rows that it began with, in the same order."""
     for event in reversed(ledger.read(run_dir)):
         before = event.get("caches")
         if before is None:
@@ -280,6 +282,13 @@ def _check_caches(run_dir: pathlib.Path, caches: dict[str, str], allow_change: b
                 f"{run_dir}: the cached rows of {', '.join(changed)} are not those that the run "
                 "began with (another fingerprint). Restore them, use another --run-dir, or "
                 "--allow-change to go on with the new rows."
+            )
+        order = event.get("order", 1)
+        if order != ORDER and not allow_change:
+            raise ConfigError(
+                f"{run_dir}: the run began with order {order} of a mixture's rows, and this version "
+                f"of twjax reads them in order {ORDER}. Go on with the version in versions.json, "
+                "use another --run-dir, or --allow-change to go on in the new order."
             )
         return
 
