@@ -286,9 +286,9 @@ def _check_caches(run_dir: pathlib.Path, caches: dict[str, str], allow_change: b
         order = event.get("order", 1)
         if order != ORDER and not allow_change:
             raise ConfigError(
-                f"{run_dir}: the run began with order {order} of a mixture's rows, and this version "
-                f"of twjax reads them in order {ORDER}. Go on with the version in versions.json, "
-                "use another --run-dir, or --allow-change to go on in the new order."
+                f"{run_dir}: the run began with order {order} of a mixture's rows, and this twjax "
+                f"reads them in order {ORDER}. Go on with the version in versions.json, use "
+                "another --run-dir, or --allow-change to go on in the new order."
             )
         return
 
