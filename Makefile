@@ -4,6 +4,7 @@
 #   make quickstart [FRESH=1]   the whole way on real text: corpus to report, on a CPU
 #   make test                   all tests, on a CPU (PYTEST_ARGS='-m "not slow"' for a part)
 #   make test-beam              the Beam runner's tests, in an environment of their own (Python 3.11)
+#   make torch                  PyTorch for CPUs (Python 3.11): models are tested against transformers
 #   make lint                   style and types
 #   make constraints [UPGRADE=1]  new pins for constraints/ (needs uv)
 #   make clean                  removes what was installed and built, never runs or caches of rows
@@ -32,9 +33,9 @@ DEPENDENCIES := $(VENV)/.dependencies-$(MINOR)
 INSTALLED := $(VENV)/.installed-$(MINOR)
 PIP := "$(VENV)/bin/python" -m pip --disable-pip-version-check
 
-.PHONY: help quickstart test test-beam lint constraints clean
+.PHONY: help quickstart test test-beam torch lint constraints clean
 help:
-	@sed -n '4,11s/^# \{0,1\}//p' Makefile
+	@sed -n '4,12s/^# \{0,1\}//p' Makefile
 
 ifeq ($(MINOR),)
 $(DEPENDENCIES):
@@ -76,6 +77,13 @@ $(BEAM)/.installed: $(BEAM_PINS) pyproject.toml
 	"$(BEAM)/bin/python" -m pip --disable-pip-version-check install --quiet --require-hashes -r "$(BEAM_PINS)"
 	"$(BEAM)/bin/python" -m pip --disable-pip-version-check install --quiet --no-deps -e .
 	@touch "$@"
+
+# The build for CPUs, pinned by its hash: it is where `pip download torch` finds it, or a folder
+# that PIP_FIND_LINKS names. The default index of Linux has a build with gigabytes of CUDA instead.
+TORCH_PINS := constraints/torch-py3.11.txt
+torch: $(INSTALLED)
+	@test "$(MINOR)" = 3.11 || { echo "$(TORCH_PINS) is for Python 3.11, not $(MINOR): make torch PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PIP) install --quiet --require-hashes --no-deps --only-binary :all: -r "$(TORCH_PINS)"
 
 lint: $(INSTALLED)
 	"$(VENV)/bin/ruff" check .
