@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Callable
 
-Maker = Callable[[random.Random], str]
+from pii_values import Maker
 
 
 def _d(r: random.Random, n: int) -> str:

@@ -9,9 +9,12 @@ if it is missing). The licences are those of `twjax.corpus.variety.region_source
 from __future__ import annotations
 
 import argparse
+import csv
+import functools
 import gzip
 import hashlib
 import html
+import io
 import json
 import pathlib
 import re
@@ -32,11 +35,16 @@ COMMITS = {
     "mozilla-l10n/monitor-website-l10n": "e3092d75deae4a0dbf3c366e27a3c8a2e0ad101a",
     "mozilla-l10n/focusios-l10n": "8d935be106bb7d8778e08535177a98d6cab2f6d8",
     "mozilla-l10n/mozilla-vpn-client-l10n": "97123a4acf62929fab14b11d89fe4b9097d93c9f",
+    "mozilla-l10n/www-l10n": "442e139499cbf67e31cf7155ea4bdd4a69cfd87e",
+    "mozilla-l10n/www-firefox-l10n": "09adbfacd64b5038f5ba056f9248ca712d580b44",
+    "tldr-pages/tldr": "08e345f42639f67d99282813247ac670dc6e87cb",
+    "openstreetmap/id-tagging-schema": "44eff2b82b8bc3e8a2e1d2135a7c58c9b9a08dcf",
+    "tico-19/tico-19.github.io": "d97615f9cffa28ec7de571e00fbd513e5a1c7fc7",
+    "thu-coai/KdConv": "653db76432de09a004ba708a68f8bbd5500e6bec",
 }
 # Laws and lessons are many; a sample by the hash of the path is enough.
 _LAWS, _LESSONS = 1800, 4000
-_SPEECH = {"AISHELL-1": ("aishell_dev", "aishell_test"),
-           "THCHS-30": ("thchs_train", "thchs_dev", "thchs_test")}  # fmt: skip
+_SPEECH = ("aishell_dev", "aishell_test")
 _CLDR = (
     "cldr-localenames-full/main/%s/territories.json",
     "cldr-localenames-full/main/%s/languages.json",
@@ -81,6 +89,15 @@ class Repository:
         )
 
 
+def write_records(folder: pathlib.Path, file: str, records: Iterable[Any]) -> None:
+    """Writes `<file>.jsonl.gz`; equal records give equal bytes."""
+    path = folder / f"{file}.jsonl.gz"
+    with open(path, "wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as out:
+        for record in records:
+            out.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
+    print(file, path.stat().st_size)
+
+
 def sample(paths: Iterable[str], number: int) -> list[str]:
     """Returns some of the paths, the same at each call."""
     return sorted(paths, key=lambda path: hashlib.blake2b(path.encode()).digest())[:number]
@@ -93,16 +110,18 @@ def texts(repository: Repository, paths: Iterable[str], cut: str, *about: str) -
 
 
 def speech(repository: Repository) -> Iterator[Any]:
-    """Yields transcripts of the AISHELL-1 and THCHS-30 corpora (Apache-2.0), forty lines each."""
-    for corpus, files in _SPEECH.items():
-        lines = [line for file in files for line in repository.text(f"data/{file}.txt").split("\n")]
-        said = dict.fromkeys(
-            columns[2].replace(" ", "") for columns in (line.split("\t") for line in lines)
-            if len(columns) > 2
-        )  # fmt: skip
-        for start in range(0, len(said), 40):
-            text = "\n".join([*said][start : start + 40])
-            yield repository.record(f"{corpus}-{start}", "zh-CN", "Apache-2.0", text=text)
+    """Yields transcripts of the AISHELL-1 corpus (OpenSLR 33, Apache-2.0), forty lines each.
+
+    THCHS-30 beside it isn't read: who made it says that it is free to academic users.
+    """
+    lines = [line for file in _SPEECH for line in repository.text(f"data/{file}.txt").split("\n")]
+    said = dict.fromkeys(
+        columns[2].replace(" ", "") for columns in (line.split("\t") for line in lines)
+        if len(columns) > 2
+    )  # fmt: skip
+    for start in range(0, len(said), 40):
+        text = "\n".join([*said][start : start + 40])
+        yield repository.record(f"AISHELL-1-{start}", "zh-CN", "Apache-2.0", text=text)
 
 
 def cldr(repository: Repository) -> Iterator[Any]:
@@ -158,6 +177,62 @@ def applications(repository: Repository) -> Iterator[Any]:
         yield repository.record(name, "zh-TW|zh-CN", "MPL-2.0", pairs=pairs)
 
 
+def site(record: dict[str, Any]) -> dict[str, Any]:
+    """Returns a record of Mozilla's site under the name that mozilla_www_pairs gives that page."""
+    name = record["id"].partition("/")[2].removesuffix(".ftl")
+    return record | {"id": f"mozwww-{name}"}
+
+
+def dialogues(repository: Repository) -> Iterator[Any]:
+    """Yields KdConv's dialogues on films, music and travel."""
+    for file in ("film", "music", "travel"):
+        for part in ("dev", "test"):
+            talks = json.loads(repository.text(f"data/{file}/{part}.json"))
+            for number, talk in enumerate(talks):
+                text = "\n".join(said["message"] for said in talk["messages"])
+                name = f"kdconv-{file}-{part}-{number}"
+                yield repository.record(name, "zh-CN", "Apache-2.0", text=text)
+
+
+def terms(repository: Repository) -> Iterator[Any]:
+    """Yields TICO-19's terms of health in both regions."""
+    for letter, path in (("f", "f_en-zh_%s.csv"), ("g", "g_en_zh-%s.csv")):
+        sides = []
+        for side in ("TW", "CN"):
+            rows = csv.DictReader(io.StringIO(repository.text(f"data/terminologies/{path % side}")))
+            sides.append({row["sourceString"]: row["targetString"] for row in rows})
+        pairs = [
+            {"zh_tw": sides[0][key], "zh_cn": sides[1][key]} for key in sides[0] if key in sides[1]
+        ]
+        for start in range(0, len(pairs), 40):
+            name = f"tico-{letter}-{start}"
+            some = pairs[start : start + 40]
+            yield repository.record(name, "zh-TW|zh-CN", "CC0-1.0", pairs=some)
+
+
+def map_tags(repository: Repository) -> Iterator[Any]:
+    """Yields OpenStreetMap's names of things in both regions."""
+    sides = []
+    for side in ("TW", "CN"):
+        found: dict[str, str] = {}
+
+        def walk(value: Any, key: str, found: dict[str, str]) -> None:
+            for name, inner in value.items():
+                if isinstance(inner, dict):
+                    walk(inner, f"{key}/{name}", found)
+                elif isinstance(inner, str) and name != "terms":
+                    found[f"{key}/{name}"] = inner
+
+        data = json.loads(repository.text(f"dist/translations/zh-{side}.json"))
+        walk(data[f"zh-{side}"], "", found)
+        sides.append(found)
+    keys = sorted(sides[0].keys() & sides[1].keys())
+    pairs = [{"zh_tw": sides[0][key], "zh_cn": sides[1][key]} for key in keys]
+    for start in range(0, len(pairs), 40):
+        some = pairs[start : start + 40]
+        yield repository.record(f"osm-{start}", "zh-TW|zh-CN", "ISC", pairs=some)
+
+
 def main() -> None:
     """Writes the files."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -167,12 +242,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     open_ = {name: Repository(name, args.mirrors) for name in COMMITS}
 
-    def write(file: str, records: Iterable[Any]) -> None:
-        path = args.out / f"{file}.jsonl.gz"
-        with open(path, "wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as out:
-            for record in records:
-                out.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
-        print(file, path.stat().st_size)
+    write = functools.partial(write_records, args.out)
 
     laws = open_["LawRefBook/Laws"]
     chosen = sample(
@@ -208,7 +278,19 @@ def main() -> None:
     write("mainland_md", essays)
     write("mandarin_speech_zhCN", speech(open_["zhuhanchn/DeepSpeechRecognition"]))
     write("cldr_pairs", cldr(open_["unicode-org/cldr-json"]))
-    names = [name for name in COMMITS if name.startswith("mozilla-l10n/")]
+    sites = ("mozilla-l10n/www-l10n", "mozilla-l10n/www-firefox-l10n")
+    write("mozilla_sites_pairs", (site(r) for name in sites for r in applications(open_[name])))
+    write("dialogues_zhCN", dialogues(open_["thu-coai/KdConv"]))
+    write("health_pairs", terms(open_["tico-19/tico-19.github.io"]))
+    write("map_pairs", map_tags(open_["openstreetmap/id-tagging-schema"]))
+    pages = open_["tldr-pages/tldr"]
+    known = set(pages.paths)
+    both = [p for p in pages.paths if p.startswith("pages.zh_TW/")
+            and p.replace(".zh_TW/", ".zh/") in known]  # fmt: skip
+    for cut, lang in (("pages.zh_TW/", "zh-TW"), ("pages.zh/", "zh-CN")):
+        paths = [p.replace("pages.zh_TW/", cut) for p in both]
+        write(f"tldr_{lang.replace('-', '')}", texts(pages, paths, cut, lang, "CC-BY-4.0"))
+    names = [name for name in COMMITS if name.startswith("mozilla-l10n/") and name not in sites]
     write("mozilla_apps_pairs", (r for name in names for r in applications(open_[name])))
 
 

@@ -193,6 +193,28 @@ def test_every_change_is_counted_and_listed():
     assert restore(after, outcome.edits) == make(text)
 
 
+def test_code_between_the_lines_of_a_manual_does_not_hide_what_it_is_about():
+    text = "这个软件的集群需要配置，程序会自动重启。\n" * 2
+    table = "| Field | Type | Null | Key | Default | Extra |\n" * 40
+    kept = ConvertSimplified().apply([make(text), make(text + table)]).kept
+    assert "叢集" in kept[0].text and kept[1].text == kept[0].text + table
+
+
+def test_the_region_that_a_conversion_overtook_is_told_and_restored():
+    documents = [
+        dataclasses.replace(make(text, region), meta={"region": region, "region_score": "1.00"})
+        for text, region in (
+            ("这个软件的质量很好。", "zh-Hans"),
+            ("這個說明。\n这个软件说。", "mul"),
+        )
+    ]
+    outcome = ConvertSimplified().apply(documents)
+    whole, part = outcome.kept
+    assert (whole.meta["region"], whole.meta["region_before"]) == ("zh-Hant-TW", "zh-Hans")
+    assert "converted_spans" in part.meta and part.meta["region"] == "mul"
+    assert [restore(document, outcome.edits) for document in outcome.kept] == documents
+
+
 def real() -> list[Document]:
     """Simplified texts of the repository, and Traditional ones."""
     folder = pathlib.Path(__file__).parent.parent / "configs" / "corpora" / "texts"

@@ -44,6 +44,7 @@ def built(tmp_path_factory):
             source="a" if number < 30 else "b|c",
             license="CC0-1.0" if number % 2 else "CC-BY-4.0",
             lang="zh-TW",
+            meta={"half": "odd" if number % 2 else "even"},
         )
         documents.append(document)
     write_jsonl(folder / "in.jsonl", documents)
@@ -144,6 +145,27 @@ def test_sample_prints_documents(built, capsys):
     assert {row["id"] for row in rows} == {"d3", "d13", "d23", "d33"}
     with pytest.raises(ValueError, match="--rejected gone: what was rejected here is exact dup"):
         corpus_look.run(commands("sample", built, "--rejected", "gone"))
+
+
+def test_sample_draws_the_cases_of_one_decision(built, capsys):
+    def cases(*arguments):
+        assert corpus_look.run(commands("sample", built, *arguments)) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    assert {r["id"] for r in cases("--decision", "too short")} == {"d3", "d13", "d23", "d33"}
+    edits = cases("--decision", "replace word", "-n", 3)
+    assert len(edits) == 3 and all(e["before"] == "視頻" and e["left"] for e in edits)
+    labelled = cases("--decision", "half=od", "-n", 100)
+    assert {int(r["id"][1:]) % 2 for r in labelled} == {1}
+    assert len(cases("--decision", "half", "-n", 100)) > len(labelled)
+    drawn = [
+        [row["id"] for row in cases("--decision", "half", "-n", 5, "--seed", seed)]
+        for seed in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+    known = "no decision 'gone'; there are exact duplicate, too short; replace word; half"
+    with pytest.raises(ValueError, match=known):
+        cases("--decision", "gone")
 
 
 @pytest.mark.parametrize("language", sorted(card.LANGUAGES))

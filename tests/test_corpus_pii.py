@@ -64,7 +64,7 @@ health card|NHI card no. \x1f000012345678\x1f
 card|卡號 \x1f4111 - 1111 - 1111 - 1111\x1f
 bank account|訂金請轉\x1f1234-5678-901234\x1f，銀行代碼812
 address|住\x1f台北市大安區和平東路二段123號6樓A室\x1f
-address|Address: \x1f3F., No. 12, Ln. 5, Sec. 2, Minsheng E. Rd., Da'an Dist., Taipei City\x1f, Taiwan
+address|Address: \x1f3F., No. 12, Ln. 5, Sec. 2, Minsheng E. Rd., Da'an Dist., Taipei City, Taiwan\x1f
 e-mail|信箱 \x1famy.lin[at]gmail.com\x1f
 LINE id|可用LINE聯絡（ID：\x1fabc_123\x1f）
 LINE id|Line ID \x1fabc123\x1f
@@ -76,6 +76,48 @@ birth date|王小明，\x1f1986-03-05\x1f生，男
 birth date|我是\x1f75/3/5\x1f出生的
 secret|https://discord.com/api/webhooks/\x1f927576065437829740/abcdEFGH1234abcdEFGH1234abcdEFGH1234abcdEFGH1234abcdEFGH1234abcd\x1f
 name|被告\x1f陳大文\x1f，男
+mobile|洽\x1f〇九一二－三四五－六七八\x1f阿蘭姐
+mobile|手機 \x1f0 9 1 2 3 4 5 6 7 8\x1f 隨時來電
+mobile|直接打 \x1f0995-123-456\x1f
+landline|電話：\x1f（〇二）二三四五－六七八九\x1f
+landline|市內電話：\x1f332456\x1f（區碼免填）
+landline|永昌五金行 \x1f049 2431574\x1f 老闆姓吳
+bank account|儲戶存摺帳號：\x1f658961090765\x1f，通提密碼已設定
+bank account|郵局局號帳號 \x1f0019174 - 0719948\x1f
+LINE id|加賴詢問：\x1fj554675\x1f
+LINE id|My LINE ID is \x1fdogdaddy\x1f, add me
+birth date|Birth date (same as passport): \x1fSeptember 11, 1975\x1f
+birth date|生日(7碼或8碼)：\x1f0750305\x1f
+birth date|出生年月日（例：1990/01/01）：\x1f1986/03/05\x1f
+birth date|生日：\x1f一九八六〇三〇五\x1f
+birth date|生日：\x1f7 5 年 0 3 月 0 5 日\x1f
+passport|護照號碼 \x1f3 1 2 3 4 5 6 7 8\x1f
+card|卡號 \x1f4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1\x1f
+mobile|公告：洽水電師傅阿源\x1f0912-345-678\x1f
+landline|市話\x1f02 2345 6789\x1f，下班後可打
+identity number|證號\x1fA123 456 789\x1f
+identity number|身分證正面影本，字號\x1fA-123456789\x1f
+health card|我健保卡掉了，卡號\x1f0000-1234-5678\x1f，要怎麼補辦？
+health card|\x1f000012345678\x1f 是我的健保卡號
+passport|護照效期 2033/01/05，號碼 \x1f312345678\x1f
+card|刷這張：\x1f4111.1111.1111.1111\x1f
+bank account|被害人匯款至\x1f1234567890123\x1f號帳戶（台新銀行）
+address|住\x1f台北市 信義區 市府路 45 號 8 樓\x1f
+address|地址：\x1f彰化縣和美鎮三和里鎮前街12之3號5樓之2\x1f
+e-mail|信箱 \x1famy.lin at gmail dot com\x1f
+e-mail|寄 \x1famy.lin（小老鼠）gmail.com\x1f
+LINE id|可以加我Line嗎？ID是\x1fabc_123\x1f
+LINE id|賴我 \x1fabc123\x1f
+plate|機車\x1fEAA-1238\x1f借我騎一天
+plate|請\x1fABC1238\x1f車主移車
+plate|被\x1fABC-1238\x1f撞，對方跑了
+birth date|姓名/生日：陳小華/\x1f75.3.5\x1f
+birth date|王員出生於\x1f西元1986年3月5日\x1f，未婚
+birth date|病患 \x1f75年3月5日\x1f 生，無過敏史
+birth date|我媽生日是\x1f3月5日\x1f喔
+birth date|D.O.B. \x1fMar. 5, 1986\x1f
+secret|Databricks dapi\x1f0123456789abcdef0123456789abcdea\x1f
+secret|API 金鑰：\x1f3f2a9c81d04b57e6aa10c2d9\x1f
 """
 
 LEFT = """
@@ -89,7 +131,10 @@ git@github.com:a/b.git|user@example.com|logo@2x.png|react@18.2.0|@types/node|LIN
 版本1.2.3.4|Chrome/120.0.6099.129|192.168.1.1|127.0.0.1|8.8.8.8|203.0.113.9|2001:db8::1|12:30:45|std::vector|
 ISO-9001|COVID-19|波音747-400|RTX-4090|孫中山，1866年11月12日出生|蔡英文（1956年8月31日－）|活動日期：113/5/6|生於1956年8月31日的總統|
 sk-learn-fading-circle-animation|AKIAIOSFODNN7EXAMPLE|npm_config_registry_url_here|手機0900-000-000|身分證A100000000|
-身分證字號格式如 A123456789|測試卡號是4242 4242 4242 4242|超速 50 公里|I was born in 1986|No. 3, May 5, 1986|生於1956-08-31的總統
+身分證字號格式如 A123456789|測試卡號是4242 4242 4242 4242|超速 50 公里|I was born in 1986|No. 3, May 5, 1986|生於1956-08-31的總統|
+生日優惠活動自2024/03/05起|發生日期：2024/03/05|自一百年一月一日生效|民國47年12月31日以前出生者|出生率於2024年3月5日公布|陳昇完整生平條目，確認出生日期1958年10月29日|
+賴致翔：sli.do|賴和（1894-1943）|像LINE或者是Viber|信賴 brand2024|車用濾網 ABC-1238 特價|車用行車記錄器 ABC-1238 開箱|整合 S2 2025-12-16 上線|護照申請收件編號 312345678|
+健保申報流水號 000012345678|匯款金額：12345678901|遊戲帳號 1234567890123|帳戶餘額 1234567 元|LINE ID is required|於中華民國一百十二年十月一日至十二月三十一日間在國內出生之國民，得領取 6000 元|院臺字第〇九六〇〇二〇二〇九號|手機○○○○○○○○○○|數列 0 9 1 2 3 4 5 6 7 8|電話 300 000 戶|帳號（論壇）：123456789012|password: ********|sort_key: primary-order-descending-list
 """
 
 
@@ -243,13 +288,16 @@ def test_replacing_leaves_the_rest_and_the_edits_lead_back(text):
 def test_folding_keeps_every_offset(text):
     folded, codes = fold(text)
     assert len(folded) == len(text) == len(codes)
-    assert all(a == b or "！" <= a <= "～" for a, b in zip(text, folded, strict=True))
+    assert all(
+        a == b or "！" <= a <= "～" or a in "〇零○◯一二三四五六七八九"
+        for a, b in zip(text, folded, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
     "piece",
     ["1", "09", "0912 ", "886 ", "a.", "a@b.", "號", "路1號", "台北市", "一", "中正區中正路", "LINE ID:", "生日：75/3/", "1年1月1日生", "1.2.3.4.",
-     "2001:", "eyJ", "eyJaaaaaaaa.", "-----BEGIN ", "ghp_", "://a:b", "0 (", "第 1", "銀行帳號12", "車牌ABC-12", "０９", "secret_key=", "姓名：陳", "一年一月一日", "\n"],
+     "2001:", "eyJ", "eyJaaaaaaaa.", "-----BEGIN ", "ghp_", "://a:b", "0 (", "第 1", "銀行帳號12", "車牌ABC-12", "０９", "secret_key=", "姓名：陳", "一年一月一日", "\n", "出生於1", "〇九", "0 ", "生日(7碼"],
 )  # fmt: skip
 def test_long_repetitions_end(piece):
     text = piece * (20_000 // len(piece))

@@ -1,7 +1,9 @@
 """Quality and repetition rules against plain-Python versions, and what they keep and drop."""
 
 import collections
+import functools
 import gzip
+import itertools
 import json
 import math
 import pathlib
@@ -62,9 +64,9 @@ def slow_tokens(text: str) -> list[str]:
     return [*tokens, run] if run else tokens
 
 
-def slow_top(tokens: list[str], n: int) -> float:
+def slow_top(tokens: list[str], n: int, times: int = 2) -> float:
     grams = collections.Counter(tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1))
-    weights = [count * sum(map(len, gram)) for gram, count in grams.items() if count > 1]
+    weights = [count * sum(map(len, gram)) for gram, count in grams.items() if count >= times]
     return min(max(weights, default=0) / max(sum(map(len, tokens)), 1), 1)
 
 
@@ -117,7 +119,8 @@ def slow_measures(text: str, lang: str) -> dict[str, float]:
     lines = [line for line in lines if line]
     number = max(len(lines), 1)
     last = [line[-1][1] for line in lines]
-    symbols = count[Class.ELLIPSIS] + text.count("...")
+    runs = [k for k, _ in itertools.groupby(kind)]
+    symbols = runs.count(Class.ELLIPSIS) + text.count("...")
     length = sum(map(len, tokens)) / size
     return {
         "max_broken": count[Class.BROKEN] / visible,
@@ -179,12 +182,14 @@ def test_ngram_shares_are_those_of_the_plain_version(texts, floor):
     texts = [text * repeat for text, repeat in zip(texts, (1, 3, 2, 1), strict=False)]
     tokens = View(texts).tokens
     top = ngrams.top_shares(tokens, (2, 3, 5), floor)
+    frequent = ngrams.top_shares(tokens, (2, 3, 5), floor, times=4)
     duplicate = ngrams.duplicate_shares(tokens, (3, 4, 6), floor)
     for index, text in enumerate(texts):
         words = slow_tokens(text)
         assert np.diff(tokens.starts)[index] == len(words)
         for figures, lengths, slow in (
             (top[:, index], (2, 3, 5), slow_top),
+            (frequent[:, index], (2, 3, 5), functools.partial(slow_top, times=4)),
             (duplicate[:, index], (3, 4, 6), slow_duplicates),
         ):
             for figure, n in zip(figures, lengths, strict=True):
@@ -276,6 +281,8 @@ def reason(step, text: str, lang: str = "zh-TW") -> str | None:
         ),
         (PROSE.replace("。", "。\n\n\n\n\n"), "line breaks"),
         ("回首頁\n會員登入\n購物車\n聯絡我們\n" + PROSE, "boilerplate"),
+        (PROSE + "\n我們查了相關新聞，也看過隱私權政策，沒有這樣的事情。", None),
+        (PROSE + "\n" + "他看了看天空……" * 14 + "就回家了。", None),
         (PROSE + "Lorem ipsum dolor sit amet. " * 3, "placeholder"),
     ],
 )
@@ -299,12 +306,26 @@ def test_english_prose_is_held_against_the_english_limits():
         ("歡迎光臨本店。\n" * 30, "duplicate lines"),
         ("\n\n".join(["甲乙丙丁，戊己庚辛。", PROSE, PROSE[:50]] * 3), "duplicate"),
         ("快樂" * 40 + PROSE, "most frequent 2-gram"),
+        # What short messages do: a name twice or thrice.
+        ("白糖蒸雞蛋是民間偏方，成效因人而異，但白糖蒸雞蛋沒有毒。", None),
+        # Rules between lines say nothing.
+        ("\n".join(f"{line}\n────\n" for line in PROSE.split("\n")), None),
         (PROSE.replace("\n", "") + PROSE.replace("\n", ""), "duplicate 5-grams"),
     ],
 )
 def test_repetition_is_rejected(text, expected):
     found = reason(Repetition(), text)
     assert found == expected or (found and expected and found.startswith(expected)), found
+
+
+def test_repeated_lines_of_fenced_code_do_not_count():
+    lines = "let a = 1;\nlet b = 2;\nprint(a);\nprint(b);\n"
+    blocks = [lines * 6, f"```js\n{lines}```\n" * 6, f"  ~~~~\n{lines}  ~~~~\n" * 6]
+    step = Repetition(preset="manual", max_top_2gram=1, max_top_3gram=1, max_top_4gram=1)
+    reasons = [reason(step, f"{PROSE}\n{block}{PROSE[::-1]}") for block in blocks]
+    assert reasons == ["duplicate lines", None, None]
+    # An open fence isn't code.
+    assert reason(step, f"{PROSE}\n```\n{lines * 6}{PROSE[::-1]}") == "duplicate lines"
 
 
 def test_labels_instead_of_drops():

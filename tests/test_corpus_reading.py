@@ -369,6 +369,21 @@ def test_records_of_pairs_and_templates(tmp_path):
     assert [d.text for d in kept] == ["c = 丙"] and seen(rejected) == [("a.jsonl", "1", "no text")]
 
 
+def test_records_that_are_units_are_grouped(tmp_path):
+    path = tmp_path / "a.jsonl"
+    units = [{"en": f"e{i}", "zh_tw": f"中{i}", "license": "a"} for i in range(5)]
+    lines = [*units, {**units[0], "license": "b", "url": "u"}, {"text": "whole"}, units[1]]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + "{\n", "utf-8")
+    kept, rejected = read_source(path, sides=("en", "zh-TW"), units=3)
+    assert [d.text.replace("\n\n", "|").replace("\n", " ") for d in kept] == [
+        "e0 中0|e1 中1|e2 中2", "e3 中3|e4 中4", "e0 中0", "whole", "e1 中1"
+    ]  # fmt: skip
+    assert [(d.id, d.license, d.url) for d in kept[:3]] == [
+        ("a.jsonl:1", "a", None), ("a.jsonl:4", "a", None), ("a.jsonl:6", "b", "u")
+    ]  # fmt: skip
+    assert seen(rejected) == [("a.jsonl", "9", "not JSON")]
+
+
 def test_urls_globs_and_folders(tmp_path):
     import fsspec
 

@@ -129,7 +129,7 @@ def test_sums_of_parts_are_those_of_each_alone():
 def test_sums_equal_a_plain_loop():
     model = regionmodel.load()
     folded = [int(model.fold[ord(character)]) for character in TAIWAN]
-    expected = 0.0
+    expected, known = 0.0, 0
     for start in range(len(folded)):
         for order in range(1, regionmodel.ORDERS + 1):
             gram = np.array(folded[start : start + order], np.uint16)
@@ -137,9 +137,20 @@ def test_sums_equal_a_plain_loop():
                 found = list(regionmodel.hashes(gram, np.empty(0, np.int64)))
                 slots, checks = found[order - 1]
                 entry = int(model.slots[slots[0]])
-                expected += ((entry & 255) - 128) * (entry >> 8 == checks[0]) * model.scale
+                weight = ((entry & 255) - 128) * (entry >> 8 == checks[0])
+                expected += weight * model.scale
+                known += order == regionmodel.ORDERS and weight != 0
     points = np.frombuffer(TAIWAN.encode("utf-32-le"), np.uint32)
-    assert model.sums(points, np.array([len(points)]))[0, 1] == pytest.approx(expected)
+    found = model.sums(points, np.array([len(points)]))[0]
+    assert found[1] == pytest.approx(expected) and found[3] == known
+
+
+def test_what_is_less_like_the_fit_is_less_sure():
+    model = regionmodel.load()
+    sums = np.array([[40, 3.0, 0, known] for known in (0, 10, 20)])
+    found = model.probability(sums)
+    assert 0.5 < found[0] < found[1] < found[2] < 1
+    assert np.allclose(1 - found, model.probability(sums * (1, -1, 1, 1)))
 
 
 def test_a_model_reads_back():

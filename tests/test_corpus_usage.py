@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,6 +31,10 @@ def words(text: str) -> list[str]:
         ("我看了一段視頻", ["視頻"]),
         ("我看了一段视频", ["视频"]),
         ("電視頻道與境內存放的產品", []),
+        ("專戶內存儲，指針對災害之預報，檢舉報案一併發還", []),
+        ("推導出型別、重新建立中斷點，依下圖標明，印在列印台與打印台上", []),
+        ("吃菠蘿麵包，存儲於保稅倉庫", []),
+        ("舉報這台服務器的內存", ["舉報", "服務器", "內存"]),
         ("質量守恆定律", []),
         ("鋼鐵的密度與質量", []),
         ("這件產品的質量不好", ["質量"]),
@@ -46,6 +52,15 @@ def test_words_are_found_in_context(text, wanted):
 def test_computing_words_count_in_texts_about_computers():
     assert "文件" in words("伺服器上的 Python 程式碼會打開文件夾裡的文件並且返回字串")
     assert "文件" not in words("承辦人員應打開文件並且返回")
+
+
+def test_words_that_a_conversion_chose_do_not_count():
+    text = "這個軟件的文件說明伺服器上的 Python 程式碼怎樣返回字串。"
+    plain = document(text)
+    converted = dataclasses.replace(plain, meta={"converted": "s2tw"})
+    kept = Usage().apply([plain, converted]).kept
+    assert "文件" in kept[0].meta["usage_terms"] and "軟件" in kept[0].meta["usage_terms"]
+    assert kept[1].meta["usage_terms"] == "軟件 1"
 
 
 def test_places_are_those_of_the_text():

@@ -78,7 +78,7 @@ def test_equality_is_by_content_and_sentinels_and_survives_pickling(vocabulary, 
     assert pickle.loads(pickle.dumps(vocabulary)) == vocabulary
 
 
-def test_models_with_other_special_ids_are_refused(tmp_path):
+def test_models_without_an_end_of_documents_are_refused(tmp_path):
     from twjax.data.vocabulary import PieceVocabulary
 
     sentencepiece.SentencePieceTrainer.train(
@@ -86,9 +86,10 @@ def test_models_with_other_special_ids_are_refused(tmp_path):
         model_prefix=str(tmp_path / "other"),
         vocab_size=20,
         hard_vocab_limit=False,
+        eos_id=-1,
         minloglevel=2,
     )
-    with pytest.raises(ValueError, match=r"other.model: special ids are .*'pad': -1"):
+    with pytest.raises(ValueError, match=r"other.model: has no EOS"):
         _ = PieceVocabulary(tmp_path / "other.model").eos_id
     with pytest.raises(ValueError, match=r"absent.model: no such vocabulary"):
         _ = PieceVocabulary(tmp_path / "absent.model").eos_id

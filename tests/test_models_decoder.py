@@ -11,8 +11,8 @@ import pytest
 
 from twjax import config
 from twjax.config import Model
-from twjax.models.attention import segment_positions
 from twjax.models.decoder import Network
+from twjax.models.positions import segment_positions
 from twjax.models.spec import abstract_weights, count_weights, init_weights
 
 SMALL = Model(

@@ -41,6 +41,18 @@ def test_a_tied_embedding_is_one_product():
     assert flops[0] == flops[1]
 
 
+def test_a_window_needs_less_attention():
+    """Six multiply-adds, forward and backward, a head and pair of positions in the window."""
+    run = load(QUICKSTART, "Model.window = 100", "Model.window_pattern = ('local', 'global')")
+    model, whole = run.model, load(QUICKSTART).model
+    specs = Network.create(model).specs
+    saved = sum(max(256 - 100 - i, 0) for i in range(256)) / 256
+    fewer = model_flops_per_token(whole, specs, 256) - model_flops_per_token(model, specs, 256)
+    layers = model.layer_kinds.count("local")
+    expected = 12 * layers * model.num_heads * model.head_dim * saved
+    assert fewer == pytest.approx(expected, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("topology", "overrides", "message"),
     [

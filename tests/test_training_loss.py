@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from twjax.training.loss import next_token_loss, next_token_sums
+from twjax.training.loss import NO_BEND, Bend, next_token_loss, next_token_sums
 
 B, S, D, V, REAL = 3, 12, 8, 32, 27
+# Caps low enough that most logits are bent.
+BENDS = [NO_BEND, Bend(scale=0.4), Bend(softcap=3.0), Bend(scale=1.5, softcap=4.0)]
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +25,16 @@ def case():
     }
 
 
-def reference(case):
+def reference(case, bend=NO_BEND):
     """Per-row sums [B] of nll, squared log-normaliser, hits and weight, looping in float64."""
     nll, z, hits, weight = np.zeros((4, B))
     for b in range(B):
         for s in range(S - 1):
             if case["weights"][b, s + 1] == 0:
                 continue
-            scores = (case["hidden"][b, s] @ case["head"])[:REAL]
+            scores = (case["hidden"][b, s] @ case["head"])[:REAL] * (bend.scale or 1.0)
+            if bend.softcap:
+                scores = np.tanh(scores / bend.softcap) * bend.softcap
             log_z = np.log(np.exp(scores).sum())
             target = case["tokens"][b, s + 1]
             nll[b] += log_z - scores[target]
@@ -49,40 +53,42 @@ def arrays(case):
     )
 
 
-def sums(case, chunks):
-    return next_token_sums(*arrays(case), vocab_size=REAL, chunks=chunks)
+def sums(case, chunks, bend=NO_BEND):
+    return next_token_sums(*arrays(case), vocab_size=REAL, chunks=chunks, bend=bend)
 
 
-def loss(hidden, head, case, chunks, z_loss=0.0):
+def loss(hidden, head, case, chunks, z_loss=0.0, bend=NO_BEND):
     return next_token_loss(
-        hidden, head, *arrays(case)[2:], vocab_size=REAL, chunks=chunks, z_loss=z_loss
+        hidden, head, *arrays(case)[2:], vocab_size=REAL, chunks=chunks, z_loss=z_loss, bend=bend
     )
 
 
-@pytest.mark.parametrize("chunks", [1, 3, 12])
-def test_sums_equal_float64(case, chunks):
-    for ours, theirs in zip(sums(case, chunks), reference(case), strict=True):
+@pytest.mark.parametrize("bend", BENDS)
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_sums_equal_float64(case, chunks, bend):
+    for ours, theirs in zip(sums(case, chunks, bend), reference(case, bend), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
-    objective, total = loss(*arrays(case)[:2], case, chunks, z_loss=0.3)
-    for ours, theirs in zip(total, reference(case), strict=True):
+    objective, total = loss(*arrays(case)[:2], case, chunks, z_loss=0.3, bend=bend)
+    for ours, theirs in zip(total, reference(case, bend), strict=True):
         np.testing.assert_allclose(ours, theirs.sum(), rtol=1e-5)
-    nll, z, *_ = reference(case)
+    nll, z, *_ = reference(case, bend)
     np.testing.assert_allclose(objective, nll.sum() + 0.3 * z.sum(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("bend", BENDS)
 @pytest.mark.parametrize("which", ["hidden", "head"])
 @pytest.mark.parametrize(("chunks", "z_loss"), [(1, 0.0), (4, 0.2)])
-def test_gradient_equals_finite_differences(case, chunks, z_loss, which):
+def test_gradient_equals_finite_differences(case, chunks, z_loss, which, bend):
     place = ("hidden", "head").index(which)
     # A factor behind the loss: the saved gradient must be scaled by what flows back.
-    grad = jax.grad(lambda *x: 3.0 * loss(*x, case, chunks, z_loss)[0], argnums=place)(
+    grad = jax.grad(lambda *x: 3.0 * loss(*x, case, chunks, z_loss, bend)[0], argnums=place)(
         *arrays(case)[:2]
     )
     direction = np.random.default_rng(1).normal(size=case[which].shape)
     step = 1e-5
 
     def at(sign):
-        nll, z, *_ = reference(case | {which: case[which] + sign * step * direction})
+        nll, z, *_ = reference(case | {which: case[which] + sign * step * direction}, bend)
         return 3.0 * (nll.sum() + z_loss * z.sum())
 
     slope = (at(1) - at(-1)) / (2 * step)

@@ -287,7 +287,7 @@ def test_a_broken_cache_is_one_line(config, tmp_path):
         assert not (tmp_path / "no" / "config.gin").exists()
         return done.stderr
 
-    assert "Model.vocab_size (97) is not the 96 ids" in refused("Model.vocab_size = 97")
+    assert "Model.vocab_size (95) is less than the 96 ids" in refused("Model.vocab_size = 95")
     missing = refused("Mixture.stages = ((0, {'zh': 1.0}),)")
     assert "no cached rows of task zh" in missing and "twjax tasks cache" in missing
     assert "must be a multiple of Step.accumulation (3)" in refused("Step.accumulation = 3")

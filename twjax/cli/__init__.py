@@ -21,6 +21,7 @@ COMMANDS = {
     "corpus": "twjax.cli.corpus",
     "vocab": "twjax.cli.vocab",
     "tasks": "twjax.cli.tasks",
+    "convert": "twjax.cli.convert",
     "plan": "twjax.cli.plan",
     "train": "twjax.cli.train",
     "eval": "twjax.cli.evaluate",

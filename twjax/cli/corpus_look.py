@@ -49,7 +49,15 @@ def add_commands(commands: Any) -> None:
     )
     sample.add_argument("folder", metavar="DIR", type=pathlib.Path)
     sample.add_argument("--number", "-n", type=_count, default=10, metavar="N")
-    sample.add_argument("--rejected", metavar="REASON", help="of the rejected ones; '' for any")
+    which = sample.add_mutually_exclusive_group()
+    which.add_argument("--rejected", metavar="REASON", help="of the rejected ones; '' for any")
+    which.add_argument(
+        "--decision",
+        metavar="NAME",
+        help="cases of one decision, to judge them: a reason ('near duplicate'), a kind of edit "
+        "('convert_simplified phrase'), or a label ('region=mul')",
+    )
+    sample.add_argument("--seed", type=int, default=0, help="with --decision: draw others")
 
 
 def _count(text: str) -> int:
@@ -164,7 +172,9 @@ def _diff(args: argparse.Namespace, manifest: Mapping[str, Any]) -> int:
 def _sample(args: argparse.Namespace, manifest: Mapping[str, Any]) -> int:
     from twjax.report import corpus_samples
 
-    if args.rejected is None:
+    if args.decision is not None:
+        rows = corpus_samples.decided(args.folder, args.decision, args.number, args.seed)
+    elif args.rejected is None:
         rows = corpus_samples.kept(args.folder, args.number)
     else:
         by_reason = corpus_samples.dropped(args.folder, args.number)

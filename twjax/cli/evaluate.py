@@ -13,7 +13,12 @@ HELP = "score a run's checkpoint on held-out rows by domain"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_dir", metavar="RUN", help="a run directory")
+    parser.add_argument("run_dir", metavar="RUN", help="a run directory, or an imported model")
+    parser.add_argument(
+        "--config",
+        help="score on the data and tasks of this run configuration (needed for a model, which "
+        "has none of its own)",
+    )
     parser.add_argument("--step", type=int, help="checkpoint to use (default: the newest)")
     parser.add_argument(
         "--task", action="append", help="task to score; may be repeated (default: the run's)"
@@ -30,22 +35,29 @@ def run(args: argparse.Namespace) -> int:
     distributed.initialize()
     import jax
 
+    from twjax.config import Run, load
     from twjax.evaluation.watch import open_scores
-    from twjax.models.decoder import Network
+    from twjax.models.network import network as declare
     from twjax.parallel.mesh import mesh_here
     from twjax.storage import write_json
     from twjax.training.source import Source
 
     source = Source.open(args.run_dir, args.step)
+    run = source.run
+    if args.config:
+        other = load(Run, [args.config]).value
+        run = dataclasses.replace(
+            run, data=other.data, evaluation=other.evaluation, step=other.step, mesh=other.mesh
+        )
+    elif source.imported:
+        raise ValueError(f"{args.run_dir} is an imported model: name data to score with --config.")
     changes = {}
     if args.task:
         changes["tasks"] = tuple(args.task)
     if args.rows is not None:
         changes["rows"] = args.rows
-    config = dataclasses.replace(
-        source.run, evaluation=dataclasses.replace(source.run.evaluation, **changes)
-    )
-    network = Network.create(config.model)
+    config = dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, **changes))
+    network = declare(config.model)
     mesh = mesh_here(config.mesh)
     if not config.evaluation.tasks:
         raise ValueError(f"{args.run_dir}: the run has no Evaluation.tasks; name one with --task.")
@@ -55,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             network,
             mesh,
             vocabulary=source.vocabulary,
-            config_name=str(source.directory / "config.gin"),
+            config_name=args.config or str(source.directory / "config.gin"),
         )
         records = scores(source.params(network, mesh), source.step)
     if jax.process_index() != 0:

@@ -24,34 +24,67 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--temperature", type=float, default=0.0, help="0 takes the likeliest token (default)"
     )
+    parser.add_argument("--top-k", type=int, help="draw from this many likeliest tokens")
+    parser.add_argument(
+        "--top-p", type=float, help="draw from the fewest tokens that hold this probability"
+    )
+    parser.add_argument(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        help="above 1 makes tokens that were there before less likely (default: 1)",
+    )
+    parser.add_argument(
+        "--stop",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="end a text before this; may be repeated",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the draw (default: 0)")
     parser.add_argument(
-        "--vocabulary", help="SentencePiece model (default: the one the run was trained with)"
+        "--vocabulary", help="file or folder (default: the one the run was trained with)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
     if args.tokens < 1:
         raise ValueError(f"--tokens ({args.tokens}) must be at least 1.")
-    if args.temperature < 0:
-        raise ValueError(f"--temperature ({args.temperature}) must not be negative.")
     from twjax.parallel import distributed
 
     distributed.initialize()
     import jax
 
-    from twjax.evaluation.watch import continue_prompts, open_vocabulary
-    from twjax.models.decoder import Network
+    from twjax.evaluation.continuation import continue_prompts
+    from twjax.evaluation.sampling import Sampling
+    from twjax.evaluation.watch import open_vocabulary
+    from twjax.models.network import network as declare
     from twjax.parallel.mesh import mesh_here
     from twjax.training.source import Source
 
+    sampling = Sampling(
+        temperature=args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
+        repetition_penalty=args.repetition_penalty,
+        seed=args.seed,
+    )
     source = Source.open(args.run_dir, args.step)
-    network = Network.create(source.run.model)
+    network = declare(source.run.model)
     mesh = mesh_here(source.run.mesh)
     model = open_vocabulary(
         args.vocabulary or source.run.data.vocabulary, source.run, source.vocabulary
     )
     prompts = args.prompt or [line.rstrip("\n") for line in sys.stdin]
+    first = jax.process_index() == 0
+
+    def write(text: str) -> None:
+        if first:
+            print(text, end="", flush=True)
+
+    one = len(prompts) == 1
+    if one:
+        write(prompts[0])
     with jax.set_mesh(mesh):
         texts = continue_prompts(
             source.run,
@@ -61,9 +94,13 @@ def run(args: argparse.Namespace) -> int:
             model,
             mesh=mesh,
             tokens=args.tokens,
-            temperature=args.temperature,
-            seed=args.seed,
+            sampling=sampling,
+            stop=args.stop,
+            write=write if one else None,
         )
-    for prompt, text in zip(prompts, texts, strict=True) if jax.process_index() == 0 else ():
-        print(f"{prompt}{text}")
+    if one:
+        write("\n")
+    else:
+        for prompt, text in zip(prompts, texts, strict=True):
+            write(f"{prompt}{text}\n")
     return 0

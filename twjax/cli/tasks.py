@@ -32,8 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         command.add_argument(
             "--rows",
             choices=("decoder", "encoder_decoder"),
-            default="decoder",
-            help="inputs and targets in one segment (default), or apart",
+            help="inputs and targets in one segment, or apart (default: as Data.seq_len says)",
         )
     show.add_argument("task", metavar="TASK")
     show.add_argument("-n", type=int, default=2, metavar="ROWS", help="rows to print (default 2)")
@@ -58,7 +57,7 @@ def _requests(args: argparse.Namespace) -> tuple[list[Request], str, Any]:
 
     loaded = config.load(config.Run, [args.config], args.set)
     found = [
-        dataclasses.replace(request, row_format=args.rows)
+        dataclasses.replace(request, row_format=args.rows) if args.rows else request
         for request in cache.requests(loaded.value, loaded.imports)
     ]
     return found, args.cache or loaded.value.data.cache, loaded

@@ -42,11 +42,17 @@ def run(args: argparse.Namespace) -> int:
     from twjax.evaluation.watch import Watch
     from twjax.training.program import train
 
+    def open_folder(text: str):
+        from twjax.huggingface.source import HubSource
+
+        return HubSource(text)
+
     train(
         loaded,
         run_dir,
         lambda *parts: Watch(*parts, run_dir=run_dir, config=args.config),
         allow_change=args.allow_change,
         config_name=args.config,
+        open_folder=open_folder,
     )
     return 0

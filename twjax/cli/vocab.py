@@ -1,6 +1,7 @@
-"""Trains a SentencePiece vocabulary from corpora, or measures one on them.
+"""Trains a SentencePiece vocabulary from corpora, extends somebody's, or measures one on them.
 
 twjax vocab train configs/corpora/quickstart_vocab.gin
+twjax vocab extend meta-llama/Llama-2-7b build/corpora/tw_laws --size 8000 --output build/extended
 twjax vocab report build/quickstart/vocab/tw.model build/quickstart/corpora/*
 """
 
@@ -11,22 +12,31 @@ import pathlib
 
 from twjax.cli import options
 
-HELP = "train a vocabulary from corpora; report tokens per character"
+HELP = "train a vocabulary from corpora; extend one; report tokens per character"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(dest="vocab_command", metavar="train|report", required=True)
+    commands = parser.add_subparsers(
+        dest="vocab_command", metavar="train|extend|report", required=True
+    )
     train = commands.add_parser("train", help="train a SentencePiece model")
     options.add_config(train, "a gin file with a Vocabulary")
     train.add_argument("--output", metavar="FILE", help="instead of Vocabulary.output")
     train.add_argument("--fresh", action="store_true", help="train even if it is up to date")
+    extend = commands.add_parser("extend", help="add Taiwanese pieces; old ids stay")
+    extend.add_argument(
+        "base", metavar="BASE", help="a SentencePiece model, tokenizer.json, or Hugging Face folder"
+    )
+    extend.add_argument("corpora", metavar="CORPUS", type=pathlib.Path, nargs="+")
+    extend.add_argument("--size", type=int, required=True, help="new pieces")
+    extend.add_argument("--output", metavar="DIR", required=True)
     report = commands.add_parser("report", help="tokens per character and byte, by corpus")
     report.add_argument("model", metavar="MODEL", type=pathlib.Path)
     report.add_argument("corpora", metavar="CORPUS", type=pathlib.Path, nargs="+")
 
 
 def run(args: argparse.Namespace) -> int:
-    return _train(args) if args.vocab_command == "train" else _report(args)
+    return {"train": _train, "extend": _extend, "report": _report}[args.vocab_command](args)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -47,6 +57,16 @@ def _train(args: argparse.Namespace) -> int:
         f"{trained.path}: {vocabulary.size:,} pieces from {known['lines_used']:,} lines, "
         f"{known['bytes_used'] / 1e6:.1f} MB; {known['wall_seconds']:.1f} s."
     )
+    return 0
+
+
+def _extend(args: argparse.Namespace) -> int:
+    from twjax.corpus.document import read_corpus
+    from twjax.vocab.extend import extend
+
+    texts = (document.text for corpus in args.corpora for document in read_corpus(corpus))
+    made = extend(args.base, texts, args.size, args.output)
+    print(f"{made.folder}: {made.old_size:,} old ids and {len(made.parts):,} new ones.")
     return 0
 
 

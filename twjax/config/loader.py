@@ -235,7 +235,7 @@ def _nearest(name: str, choices: list[str]) -> str:
 
 def _type_message(path: str, value: Any, hint: Any) -> str:
     name = hint.__name__ if isinstance(hint, type) else str(hint)
-    expected = name.replace("typing.", "").replace("twjax.config.schema.", "")
+    expected = re.sub(r"typing\.|twjax\.config\.\w+\.", "", name)
     return f"{path} ({value!r}, a {type(value).__name__}) must be {expected}."
 
 

@@ -9,77 +9,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from typing import Any, Literal
+from typing import Literal
 
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
-def _refuse_idle(config: Any, names: tuple[str, ...], used: bool, by: str) -> None:
-    """A setting that would do nothing is a mistake: only its default may stand there."""
-    defaults = {field.name: field.default for field in dataclasses.fields(config)}
-    for name in names:
-        value = getattr(config, name)
-        _require(
-            used or value == defaults[name],
-            f"{type(config).__name__}.{name} ({value!r}) does nothing here: it belongs to {by}.",
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Model:
-    """A decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU.
-
-    `vocab_size` is the tokenizer's true size; the embedding has `padded_vocab_size` rows, the
-    next multiple of `vocab_multiple`, and the padding is masked out of every softmax.
-    """
-
-    vocab_size: int
-    num_layers: int
-    embed_dim: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    mlp_dim: int
-    rope_theta: float = 10_000.0
-    norm_eps: float = 1e-5
-    tie_embeddings: bool = False
-    init_std: float = 0.02
-    vocab_multiple: int = 128
-
-    def __post_init__(self) -> None:
-        for name in (
-            "vocab_size",
-            "num_layers",
-            "embed_dim",
-            "num_heads",
-            "num_kv_heads",
-            "head_dim",
-            "mlp_dim",
-            "vocab_multiple",
-        ):
-            value = getattr(self, name)
-            _require(value >= 1, f"Model.{name} ({value}) must be at least 1.")
-        for name in ("rope_theta", "norm_eps", "init_std"):
-            value = getattr(self, name)
-            _require(
-                math.isfinite(value) and value > 0, f"Model.{name} ({value}) must be positive."
-            )
-        _require(
-            self.num_heads % self.num_kv_heads == 0,
-            f"Model.num_heads ({self.num_heads}) must be a multiple of Model.num_kv_heads "
-            f"({self.num_kv_heads}).",
-        )
-        _require(
-            self.head_dim % 2 == 0,
-            f"Model.head_dim ({self.head_dim}) must be even: rotary positions turn pairs.",
-        )
-
-    @property
-    def padded_vocab_size(self) -> int:
-        return math.ceil(self.vocab_size / self.vocab_multiple) * self.vocab_multiple
+from twjax.config.checks import refuse_idle, require
+from twjax.config.model import Model
+from twjax.config.model import RopeScaling as RopeScaling
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,12 +32,12 @@ class Mesh:
 
     def __post_init__(self) -> None:
         sizes = dataclasses.asdict(self)
-        _require(
+        require(
             list(sizes.values()).count(-1) <= 1,
             f"Mesh: only one axis may be -1 (fill), got {sizes}.",
         )
         for name, size in sizes.items():
-            _require(
+            require(
                 size >= 1 or size == -1,
                 f"Mesh.{name} ({size}) must be at least 1, or -1 for all devices that are left.",
             )
@@ -126,30 +60,30 @@ class Mixture:
     block_rows: int = 256
 
     def __post_init__(self) -> None:
-        _require(len(self.stages) > 0, "Mixture.stages is empty; give ((0, {task: weight}),).")
-        _require(self.block_rows >= 1, f"Mixture.block_rows ({self.block_rows}) must be positive.")
+        require(len(self.stages) > 0, "Mixture.stages is empty; give ((0, {task: weight}),).")
+        require(self.block_rows >= 1, f"Mixture.block_rows ({self.block_rows}) must be positive.")
         first = self.stages[0][0]
-        _require(first == 0, f"Mixture.stages: the first stage starts at step {first}, not at 0.")
+        require(first == 0, f"Mixture.stages: the first stage starts at step {first}, not at 0.")
         starts = [start for start, _ in self.stages]
-        _require(
+        require(
             all(a < b for a, b in itertools.pairwise(starts)),
             f"Mixture.stages: first steps {starts} must increase.",
         )
         for start, weights in self.stages:
             for task, weight in weights.items():
-                _require(
+                require(
                     math.isfinite(weight) and weight >= 0,
                     f"Mixture.stages: weight of {task} from step {start} on ({weight}) must be "
                     "finite and not negative.",
                 )
-            _require(
+            require(
                 sum(weights.values()) > 0,
                 f"Mixture.stages: the weights from step {start} on sum to 0 ({weights}); at least "
                 "one task needs a positive weight.",
             )
         caps = self.max_epochs
         for task, cap in caps.items() if isinstance(caps, dict) else [("all tasks", caps)]:
-            _require(
+            require(
                 cap is None or cap > 0,
                 f"Mixture.max_epochs of {task} ({cap}) must be positive.",
             )
@@ -168,31 +102,36 @@ class Data:
     that made the rows. `corpora` names folders made by `twjax corpus build` that become tasks;
     `validation` is the share of each one's documents that is held out, and all documents of those
     in `held_out` are for evaluation only. `batch_size` counts rows of `seq_len` tokens over all
-    devices.
+    devices; an encoder-decoder's `seq_len` is (inputs, targets).
     """
 
     cache: str
     vocabulary: str
     mixture: Mixture
-    seq_len: int
+    seq_len: int | tuple[int, int]
     batch_size: int
     corpora: dict[str, str] = dataclasses.field(default_factory=dict)
     validation: float = 0.02
     held_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _require(self.seq_len >= 2, f"Data.seq_len ({self.seq_len}) must be at least 2.")
-        _require(self.batch_size >= 1, f"Data.batch_size ({self.batch_size}) must be positive.")
-        _require(
+        require(min(self.lengths) >= 2, f"Data.seq_len ({self.seq_len}) must be at least 2.")
+        require(self.batch_size >= 1, f"Data.batch_size ({self.batch_size}) must be positive.")
+        require(
             0 <= self.validation < 1,
             f"Data.validation ({self.validation}) is a share of documents: 0 to below 1.",
         )
         for name in self.held_out:
-            _require(
+            require(
                 name not in self.mixture.tasks,
                 f"Data.held_out: {name} is for evaluation only, but a stage of Mixture.stages "
                 "trains on it.",
             )
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens a row; the last number is of those that are predicted."""
+        return (self.seq_len,) if isinstance(self.seq_len, int) else self.seq_len
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -215,34 +154,34 @@ class Schedule:
     rsqrt_offset: int = 10_000
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             math.isfinite(self.peak) and self.peak > 0,
             f"Schedule.peak ({self.peak}) must be positive and finite.",
         )
-        _refuse_idle(self, ("decay", "decay_fraction"), self.kind == "wsd", "kind 'wsd'")
-        _refuse_idle(self, ("rsqrt_offset",), self.kind == "rsqrt", "kind 'rsqrt'")
-        _refuse_idle(
+        refuse_idle(self, ("decay", "decay_fraction"), self.kind == "wsd", "kind 'wsd'")
+        refuse_idle(self, ("rsqrt_offset",), self.kind == "rsqrt", "kind 'rsqrt'")
+        refuse_idle(
             self, ("final",), self.kind not in ("constant", "rsqrt"), "a kind that decays to it"
         )
-        _require(
+        require(
             self.warmup_steps >= 0,
             f"Schedule.warmup_steps ({self.warmup_steps}) must not be negative.",
         )
-        _require(0 <= self.final <= 1, f"Schedule.final ({self.final}) is a share: 0 to 1.")
-        _require(
+        require(0 <= self.final <= 1, f"Schedule.final ({self.final}) is a share: 0 to 1.")
+        require(
             0 < self.decay_fraction <= 1,
             f"Schedule.decay_fraction ({self.decay_fraction}) is a share: above 0, up to 1.",
         )
-        _require(
+        require(
             self.kind != "wsd" or self.decay != "exp" or self.final > 0,
             "Schedule.final must be positive when a wsd schedule decays by 'exp'.",
         )
-        _require(
+        require(
             self.rsqrt_offset >= 1,
             f"Schedule.rsqrt_offset ({self.rsqrt_offset}) must be at least 1.",
         )
         if not isinstance(self.start, str):
-            _require(self.start >= 0, f"Schedule.start ({self.start}) must not be negative.")
+            require(self.start >= 0, f"Schedule.start ({self.start}) must not be negative.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -260,16 +199,16 @@ class Optimizer:
     clip_norm: float | None = 1.0
 
     def __post_init__(self) -> None:
-        _refuse_idle(self, ("b1", "b2", "eps"), self.name == "adamw", "name 'adamw'")
+        refuse_idle(self, ("b1", "b2", "eps"), self.name == "adamw", "name 'adamw'")
         for name in ("b1", "b2"):
             value = getattr(self, name)
-            _require(0 <= value < 1, f"Optimizer.{name} ({value}) must be in [0, 1).")
-        _require(self.eps > 0, f"Optimizer.eps ({self.eps}) must be positive.")
-        _require(
+            require(0 <= value < 1, f"Optimizer.{name} ({value}) must be in [0, 1).")
+        require(self.eps > 0, f"Optimizer.eps ({self.eps}) must be positive.")
+        require(
             self.weight_decay >= 0,
             f"Optimizer.weight_decay ({self.weight_decay}) must not be negative.",
         )
-        _require(
+        require(
             self.clip_norm is None or self.clip_norm > 0,
             f"Optimizer.clip_norm ({self.clip_norm}) must be positive, or None.",
         )
@@ -294,8 +233,8 @@ class Step:
     def __post_init__(self) -> None:
         for name in ("accumulation", "loss_chunks"):
             value = getattr(self, name)
-            _require(value >= 1, f"Step.{name} ({value}) must be at least 1.")
-        _require(self.z_loss >= 0, f"Step.z_loss ({self.z_loss}) must not be negative.")
+            require(value >= 1, f"Step.{name} ({value}) must be at least 1.")
+        require(self.z_loss >= 0, f"Step.z_loss ({self.z_loss}) must not be negative.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -308,7 +247,7 @@ class Checkpoint:
     def __post_init__(self) -> None:
         for name in ("every", "keep"):
             value = getattr(self, name)
-            _require(value >= 1, f"Checkpoint.{name} ({value}) must be at least 1.")
+            require(value >= 1, f"Checkpoint.{name} ({value}) must be at least 1.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -328,16 +267,16 @@ class Evaluation:
     temperature: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.every >= 1, f"Evaluation.every ({self.every}) must be at least 1.")
-        _require(
+        require(self.every >= 1, f"Evaluation.every ({self.every}) must be at least 1.")
+        require(
             self.rows is None or self.rows >= 1,
             f"Evaluation.rows ({self.rows}) must be at least 1, or None for all.",
         )
-        _require(
+        require(
             self.sample_tokens >= 1,
             f"Evaluation.sample_tokens ({self.sample_tokens}) must be at least 1.",
         )
-        _require(
+        require(
             self.temperature >= 0,
             f"Evaluation.temperature ({self.temperature}) must not be negative.",
         )
@@ -347,8 +286,10 @@ class Evaluation:
 class Run:
     """Everything a training run is.
 
-    `init` is None (random weights) or "run:DIR" or "run:DIR@STEP": the weights of another run's
-    checkpoint, with a fresh optimiser state and step 0.
+    `init` is None (random weights); "run:DIR" or "run:DIR@STEP", the weights of another run's
+    checkpoint or of an imported model; or "hf:DIR", a Hugging Face folder's. The optimiser's
+    state is fresh and the step 0. Where a conversion recorded the loss on fixed tokens, the run
+    is refused when its own differs by more than `init_tolerance` nats per token.
     """
 
     steps: int
@@ -361,31 +302,54 @@ class Run:
     checkpoint: Checkpoint
     evaluation: Evaluation
     init: str | None = None
+    init_tolerance: float = 0.05
     seed: int = 0
     log_every: int = 10
 
     def __post_init__(self) -> None:
-        _require(self.steps >= 1, f"Run.steps ({self.steps}) must be at least 1.")
-        _require(self.log_every >= 1, f"Run.log_every ({self.log_every}) must be at least 1.")
-        _require(
+        require(self.steps >= 1, f"Run.steps ({self.steps}) must be at least 1.")
+        require(self.log_every >= 1, f"Run.log_every ({self.log_every}) must be at least 1.")
+        require(
             self.data.batch_size % self.step.accumulation == 0,
             f"Data.batch_size ({self.data.batch_size}) must be a multiple of Step.accumulation "
             f"({self.step.accumulation}).",
         )
-        _require(
-            self.data.seq_len % self.step.loss_chunks == 0,
-            f"Data.seq_len ({self.data.seq_len}) must be a multiple of Step.loss_chunks "
-            f"({self.step.loss_chunks}).",
+        both, row = self.model.encoder_layers > 0, self.data.seq_len
+        require(
+            isinstance(row, tuple) == both,
+            f"Data.seq_len ({row}) with Model.encoder_layers ({self.model.encoder_layers}): an "
+            "encoder-decoder's rows have two lengths (inputs, targets), a decoder's one.",
         )
-        _require(
-            self.init is None or self.init.startswith("run:"),
-            f"Run.init ({self.init!r}) must be None or 'run:DIR' or 'run:DIR@STEP'.",
+        require(
+            not both or self.step.attention != "splash",
+            "Step.attention = 'splash': the kernel has no learned biases; an encoder-decoder needs "
+            "'auto' or 'reference'.",
         )
-        _require(
+        predicted = self.data.lengths[-1]
+        require(
+            predicted % self.step.loss_chunks == 0,
+            f"Data.seq_len ({row}) must be a multiple of Step.loss_chunks "
+            f"({self.step.loss_chunks}){' in its targets' if both else ''}.",
+        )
+        require(
+            self.init is None or self.init.startswith(("run:", "hf:")),
+            f"Run.init ({self.init!r}) must be None, 'run:DIR', 'run:DIR@STEP' or 'hf:DIR'.",
+        )
+        require(
+            self.init_tolerance > 0,
+            f"Run.init_tolerance ({self.init_tolerance}) must be positive.",
+        )
+        positions = self.model.max_positions
+        require(
+            positions is None or predicted <= positions,
+            f"Data.seq_len ({row}) is more than Model.max_positions ({positions}), "
+            "the number of learned positions.",
+        )
+        require(
             self.schedule.start != "source" or self.init is not None,
             "Schedule.start = 'source' needs Run.init: without a source there is no final rate.",
         )
-        _require(
+        require(
             self.schedule.warmup_steps <= self.steps,
             f"Schedule.warmup_steps ({self.schedule.warmup_steps}) is more than Run.steps "
             f"({self.steps}).",
@@ -413,12 +377,12 @@ class Vocabulary:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require(len(self.inputs) > 0, "Vocabulary.inputs is empty; name at least one corpus.")
-        _require(
+        require(len(self.inputs) > 0, "Vocabulary.inputs is empty; name at least one corpus.")
+        require(
             self.size >= 300,
             f"Vocabulary.size ({self.size}) must be at least 300: byte fallback alone takes 256.",
         )
-        _require(
+        require(
             0.9 <= self.character_coverage <= 1,
             f"Vocabulary.character_coverage ({self.character_coverage}) must be in [0.9, 1].",
         )

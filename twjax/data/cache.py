@@ -45,7 +45,8 @@ class Request:
     """The rows that are wanted: a task's split, packed to `seq_len` tokens with a vocabulary.
 
     "decoder" rows hold inputs and targets in one segment with the loss on the targets;
-    "encoder_decoder" rows keep them apart, and `seq_len` is the length of the inputs.
+    "encoder_decoder" rows keep them apart, and `seq_len` is the length of the inputs. Their
+    targets have `targets_len`, or as many tokens as the task makes of such inputs.
     """
 
     task: Task
@@ -53,13 +54,30 @@ class Request:
     seq_len: int
     vocabulary: str
     row_format: RowFormat = "decoder"
+    targets_len: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.row_format == "decoder":
+            return
+        if "inputs" not in self.task.features:
+            raise ValueError(
+                f"Task {self.task.name} has no inputs for the encoder; give it a preprocessor that "
+                "makes some (`span_corruption`, `prefix_lm`)."
+            )
+        wanted = self.task.targets_length(self.seq_len)
+        # Where targets can be as long as inputs, those that don't fit are left out one by one.
+        if wanted < self.seq_len and (self.targets_len or wanted) < wanted:
+            raise ValueError(
+                f"Data.seq_len: task {self.task.name} makes targets of up to {wanted} tokens from "
+                f"{self.seq_len} inputs, more than the {self.targets_len} that there is room for."
+            )
 
     @property
     def row_length(self) -> SeqLen:
         """Tokens a row, as `twjax.data.rows` names folders by it."""
         if self.row_format == "decoder":
             return self.seq_len
-        return self.seq_len, self.task.targets_length(self.seq_len)
+        return self.seq_len, self.targets_len or self.task.targets_length(self.seq_len)
 
     @property
     def sequence_length(self) -> dict[str, int]:
@@ -67,7 +85,8 @@ class Request:
         if "inputs" not in self.task.features:
             return {"targets": self.seq_len}
         if self.row_format == "encoder_decoder":
-            inputs, targets = self.seq_len, self.task.targets_length(self.seq_len)
+            assert isinstance(self.row_length, tuple)
+            inputs, targets = self.row_length
         elif self.task.targets_length(self.seq_len) == self.seq_len:
             # Inputs and targets share the tokens of a piece.
             inputs = targets = self.seq_len
@@ -113,7 +132,12 @@ def requests(run: Run, imports: Sequence[str] = ()) -> list[Request]:
             raise ValueError(
                 f"Task {name} has no split {split!r}; it has {', '.join(task.splits)}."
             )
-        found.append(Request(task, split, data.seq_len, data.vocabulary))
+        if isinstance(data.seq_len, int):
+            found.append(Request(task, split, data.seq_len, data.vocabulary))
+        else:
+            inputs, targets = data.seq_len
+            request = Request(task, split, inputs, data.vocabulary, "encoder_decoder", targets)
+            found.append(request)
     return found
 
 

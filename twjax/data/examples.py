@@ -23,9 +23,8 @@ import numpy as np
 from twjax.data.documents import Corpus
 from twjax.data.quiet import quiet_tensorflow
 from twjax.data.source_hash import source_sha256
-from twjax.vocab.model import SentencePieceModel
-
-SPECIAL_IDS = {"pad": 0, "eos": 1, "unk": 2, "bos": 3}
+from twjax.vocab.tokenizer import Tokenizer
+from twjax.vocab.tokenizer_load import load_vocabulary
 
 _LANGUAGE_MODEL = "twjax.data.preprocessors.language_model"
 _BATCH = 256
@@ -133,19 +132,22 @@ class CorpusTask:
         return inputs_length
 
     def examples(self, job: Job) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields what `language_model` makes of the shard: BOS, pieces, EOS of each document."""
+        """Yields what `language_model` makes of the shard: BOS (if any), pieces, EOS of each."""
         model = load_model(job.vocabulary)
+        begins = len(model.start)
         for batch in self.corpus.batches(job.shard, job.split, ["text"], _BATCH):
             ids = model.encode_batch(batch.column("text").to_pylist())
-            lengths = np.fromiter(map(len, ids), np.int64, len(ids)) + 2
+            lengths = np.fromiter(map(len, ids), np.int64, len(ids)) + begins + 1
             ends = np.cumsum(lengths)
             tokens = np.empty(ends[-1], np.int32)
             special = np.zeros(ends[-1], bool)
-            for places, value in ((ends - lengths, model.bos_id), (ends - 1, model.eos_id)):
-                tokens[places] = value
-                special[places] = True
+            special[ends - 1] = True
+            tokens[ends - 1] = model.eos_id
+            if begins:
+                special[ends - lengths] = True
+                tokens[ends - lengths] = model.bos_id
             flat = itertools.chain.from_iterable(ids)
-            tokens[~special] = np.fromiter(flat, np.int32, ends[-1] - 2 * len(ids))
+            tokens[~special] = np.fromiter(flat, np.int32, ends[-1] - (begins + 1) * len(ids))
             yield tokens, np.stack([np.zeros_like(lengths), lengths], axis=1)
 
 
@@ -278,21 +280,31 @@ def registered_tasks(imports: Sequence[str]) -> list[RegisteredTask]:
 
 
 @functools.lru_cache(maxsize=8)
-def load_model(path: str | os.PathLike[str]) -> SentencePieceModel:
-    """Returns a SentencePiece model, checked to have the special ids that rows rely on."""
-    model = SentencePieceModel(pathlib.Path(path))
-    found = {"eos": model.eos_id, "unk": model.unk_id, "bos": model.bos_id, "pad": model.pad_id}
-    if found != SPECIAL_IDS:
-        raise ValueError(
-            f"{path}: special ids are {found}, not {SPECIAL_IDS}; use a model made by "
-            "`twjax vocab train`."
-        )
+def load_model(path: str | os.PathLike[str]) -> Tokenizer:
+    """Returns a vocabulary, checked to have the EOS that rows end documents with."""
+    model = load_vocabulary(path)
+    if model.eos_id < 0:
+        raise ValueError(f"{path}: has no EOS, so nothing would mark where a document ends.")
     return model
 
 
-def task_token_bytes(model: SentencePieceModel, extra_ids: int) -> np.ndarray:
+def more_ids(model: Tokenizer, extra_ids: int) -> int:
+    """Returns how many ids a task's sentinels need behind those of the vocabulary.
+
+    None where it has sentinels of its own (T5's <extra_id_0>); they must be enough then.
+    """
+    if model.sentinels and model.sentinels < extra_ids:
+        raise ValueError(
+            f"{model.path}: has {model.sentinels} sentinels (<extra_id_0> …), the task needs "
+            f"{extra_ids}; shorten Data.seq_len or its extra_ids."
+        )
+    return 0 if model.sentinels else extra_ids
+
+
+def task_token_bytes(model: Tokenizer, extra_ids: int) -> np.ndarray:
     """Returns int32 [vocabulary with sentinels]: UTF-8 bytes of each id, 0 for sentinels."""
-    return np.concatenate([model.token_bytes(), np.zeros(extra_ids, np.int32)])
+    added = more_ids(model, extra_ids)
+    return np.concatenate([model.token_bytes(), np.zeros(added, np.int32)])
 
 
 @functools.lru_cache(maxsize=64)

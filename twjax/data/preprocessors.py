@@ -24,7 +24,7 @@ Features = Mapping[str, seqio.Feature]
 def language_model(
     dataset: tf.data.Dataset, output_features: Features, field: str = "text"
 ) -> tf.data.Dataset:
-    """Turns `field` into `targets`: BOS, the text's pieces, EOS.
+    """Turns `field` into `targets`: BOS (if the vocabulary has it), the text's pieces, EOS.
 
     Next-token prediction over whole documents (Radford et al. 2019, "Language Models are
     Unsupervised Multitask Learners", section 2). Documents aren't cut here; packing does that.
@@ -199,9 +199,11 @@ to_taiwan.versions = _opencc_version  # type: ignore[attr-defined]
 
 
 def _encode(text: tf.Tensor, feature: seqio.Feature) -> tf.Tensor:
-    """Returns int32 [n]: BOS, pieces, and EOS if the feature has one."""
+    """Returns int32 [n]: BOS if the vocabulary has it, pieces, and EOS if the feature has one."""
     vocabulary = feature.vocabulary
-    parts = [tf.constant([vocabulary.bos_id], tf.int32)]
+    # Vocabularies of seqio itself don't say it.
+    adds_bos = getattr(vocabulary, "adds_bos", True)
+    parts = [tf.constant([vocabulary.bos_id], tf.int32)] if adds_bos else []
     parts.append(tf.cast(vocabulary.encode_tf(text), tf.int32))
     if feature.add_eos:
         parts.append(tf.constant([vocabulary.eos_id], tf.int32))

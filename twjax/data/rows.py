@@ -19,7 +19,6 @@ from array_record.python.array_record_module import (  # pyright: ignore
     ArrayRecordReader,
 )
 
-from twjax import storage
 from twjax.data.row_format import (
     READER_OPTIONS,
     Info,
@@ -33,6 +32,7 @@ from twjax.data.row_format import (
 )
 from twjax.data.row_writer import RowWriter
 from twjax.data.source_hash import source_sha256
+from twjax.vocab.tokenizer_files import vocabulary_sha256
 
 __all__ = [
     "Info",
@@ -202,7 +202,7 @@ class RowReader:
             if not same:
                 lines.append(f"{self._folder}: preprocessor {step['name']} {what}; {self._advice}")
         model = pathlib.Path(vocabulary or self.info.vocabulary["path"])
-        if model.is_file() and storage.sha256_file(model) != self.info.vocabulary["sha256"]:
+        if model.exists() and vocabulary_sha256(model) != self.info.vocabulary["sha256"]:
             lines.append(
                 f"{self._folder}: the rows were made with another vocabulary than {model} "
                 f"(its sha256 differs); {self._advice}"

@@ -1,4 +1,4 @@
-"""SentencePiece models as seqio vocabularies, and a placeholder for tasks declared without one."""
+"""Tokenizers as seqio vocabularies, and a placeholder for tasks declared without one."""
 
 # TensorFlow's stubs and seqio's registry of types are wrong about these.
 # pyright: reportInvalidTypeForm=false, reportReturnType=false
@@ -16,15 +16,16 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from twjax.data.examples import load_model
-from twjax.vocab.model import SentencePieceModel
+from twjax.data.examples import load_model, more_ids
+from twjax.vocab.tokenizer import Tokenizer
 
 
 class PieceVocabulary(seqio.Vocabulary):
-    """A SentencePiece model whose ids are the same in Python and in a TensorFlow graph.
+    """A SentencePiece model or `tokenizer.json`: the same ids in Python and in a TensorFlow graph.
 
-    `extra_ids` sentinels follow the model's pieces; sentinel k is `vocab_size - 1 - k` and is
-    written `<extra_id_k>`. The file is read at first use, not before.
+    Sentinel k of `extra_ids` is `vocab_size - 1 - k` and is written `<extra_id_k>`. They follow
+    the vocabulary's ids, unless it ends with sentinels of its own (T5), which are used then. The
+    file is read at first use, not before.
     """
 
     def __init__(self, path: str | os.PathLike[str], extra_ids: int = 0):
@@ -32,13 +33,18 @@ class PieceVocabulary(seqio.Vocabulary):
         self._path = pathlib.Path(path)
 
     @functools.cached_property
-    def model(self) -> SentencePieceModel:
-        """The model, checked to have the special ids of `twjax vocab train`."""
+    def model(self) -> Tokenizer:
+        """The vocabulary, checked to have an EOS."""
         return load_model(self._path)
 
     @property
     def sha256(self) -> str:
         return self.model.sha256
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether a document begins with BOS."""
+        return self.model.adds_bos
 
     @property
     def bos_id(self) -> int:
@@ -54,7 +60,7 @@ class PieceVocabulary(seqio.Vocabulary):
 
     @property
     def _base_vocab_size(self) -> int:
-        return self.model.vocab_size
+        return self.model.vocab_size + more_ids(self.model, self.extra_ids) - self.extra_ids
 
     def with_extra_ids(self, extra_ids: int) -> PieceVocabulary:
         """Returns this model with (at least) that many sentinels behind its pieces."""
@@ -66,13 +72,14 @@ class PieceVocabulary(seqio.Vocabulary):
         run: list[int] = []
         for token in map(int, ids):
             if token >= self._base_vocab_size:
-                parts += [self._decode(run), f"<extra_id_{self.vocab_size - 1 - token}>"]
+                text = self.model.decode(run, continued=bool(parts))
+                parts += [text, f"<extra_id_{self.vocab_size - 1 - token}>"]
                 run = []
             elif token == self.eos_id:
                 break
             else:
                 run.append(token)
-        return "".join([*parts, self._decode(run)])
+        return "".join([*parts, self.model.decode(run, continued=bool(parts))])
 
     def _encode(self, s: str) -> list[int]:
         return self.model.encode(s)

@@ -1,107 +1,202 @@
-"""Continued text by running the whole sequence for each new token: simple, and exact."""
+"""Continued token ids: prompts are read once, then each new token costs one token's work.
+
+Shapes: B prompts, S prompt columns, V vocabulary.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from twjax.evaluation.sampling import GREEDY, Sampling, choose
 from twjax.models.attention import choose_attention
 from twjax.models.decoder import Network
+from twjax.models.encdec import START_ID, EncoderDecoder
 from twjax.parallel.sharding import batch_shards, constrain, replicated
+
+# Tokens computed between two looks of the host: none is lost but those behind a row's end.
+TOKENS_A_CALL = 16
 
 
 def generate(
-    network: Network,
+    network: Network | EncoderDecoder,
     params: Any,
     prompts: Sequence[Sequence[int]],
     *,
     tokens: int,
     mesh: jax.sharding.Mesh,
-    temperature: float = 0.0,
-    eos_id: int | None = None,
-    seed: int = 0,
+    sampling: Sampling = GREEDY,
+    eos_ids: Collection[int] = (),
     dtype: str = "float32",
     attention: str = "auto",
 ) -> list[list[int]]:
-    """Returns up to `tokens` new token ids for each prompt, without `eos_id` and what follows.
+    """Returns up to `tokens` new ids for each prompt, without one of `eos_ids` and what follows.
 
-    `temperature` 0 takes the likeliest token; otherwise tokens are drawn from the softmax of
-    logits / temperature, by a key of (seed, prompt, position). Prompts must not be empty.
+    An encoder-decoder reads a prompt with its encoder. Prompts must not be empty.
     """
-    for number, prompt in enumerate(prompts):
-        if not prompt:
-            raise ValueError(f"prompt {number} has no tokens; begin it with the vocabulary's BOS.")
-    if not prompts:
-        return []
-    multiple = batch_shards(mesh)
-    count = -(-len(prompts) // multiple) * multiple
-    longest = max(map(len, prompts))
-    # A multiple of 128 keeps the number of compilations small and suits the TPU's tiles.
-    length = -(-(longest + tokens) // 128) * 128
-    buffer = np.zeros((count, length), np.int32)
-    lengths = np.ones(count, np.int32)
-    for row, prompt in enumerate(prompts):
-        buffer[row, : len(prompt)] = prompt
-        lengths[row] = len(prompt)
-    with jax.set_mesh(mesh):
-        filled = _fill(
-            network,
-            params,
-            buffer,
-            lengths,
-            np.uint32(seed),
-            tokens,
-            temperature,
-            dtype,
-            choose_attention(attention, mesh.devices.flat[0].platform),
-            replicated(mesh),
-        )
-    # Whole on every device, so that each process can read it.
-    filled = np.asarray(filled)
-    results = []
-    for row, prompt in enumerate(prompts):
-        new = filled[row][len(prompt) : len(prompt) + tokens].tolist()
-        results.append(new[: new.index(eos_id)] if eos_id is not None and eos_id in new else new)
-    return results
+    rows: list[list[int]] = [[] for _ in prompts]
+    ended = [False] * len(prompts)
+    for columns in stream(
+        network,
+        params,
+        prompts,
+        tokens=tokens,
+        mesh=mesh,
+        sampling=sampling,
+        dtype=dtype,
+        attention=attention,
+    ):
+        for number, new in enumerate(columns.tolist()):
+            for id in new:
+                ended[number] = ended[number] or id in eos_ids
+                if not ended[number]:
+                    rows[number].append(id)
+        if all(ended):
+            break
+    return rows
 
 
-@functools.partial(jax.jit, static_argnums=(0, 5, 6, 7, 8, 9))
-def _fill(
-    network: Network,
+def stream(
+    network: Network | EncoderDecoder,
     params: Any,
-    buffer_BS: jax.Array,
-    lengths_B: jax.Array,
-    seed: jax.Array,
+    prompts: Sequence[Sequence[int]],
+    *,
     tokens: int,
-    temperature: float,
+    mesh: jax.sharding.Mesh,
+    sampling: Sampling = GREEDY,
+    dtype: str = "float32",
+    attention: str = "auto",
+    at_once: int = TOKENS_A_CALL,
+) -> Iterator[np.ndarray]:
+    """Yields the next `at_once` ids of all prompts, int32 [prompts, at_once], `tokens` in all.
+
+    Nothing ends a row here; who has seen enough stops asking. Each process gets all rows.
+    """
+    if not prompts:
+        return
+    tokens_BS, segment_ids_BS = _columns(prompts, batch_shards(mesh))
+    room = tokens_BS.shape[1] + tokens
+    limit = network.config.max_positions
+    longest = max(map(len, prompts)) + tokens
+    if limit is not None and longest > limit:
+        raise ValueError(
+            f"a prompt with its {tokens} new tokens has {longest} positions, but the model has "
+            f"learned {limit} (Model.max_positions)."
+        )
+    kind = choose_attention(attention, mesh.devices.flat[0].platform)
+    seed, sampling = np.uint32(sampling.seed), dataclasses.replace(sampling, seed=0)
+    with jax.set_mesh(mesh):
+        params = _cast(network, params, dtype)
+        penalised = sampling.repetition_penalty != 1.0
+        state = _begin(network, params, tokens_BS, segment_ids_BS, room, dtype, kind, penalised)
+    for first in range(0, tokens, at_once):
+        count = min(at_once, tokens - first)
+        with jax.set_mesh(mesh):
+            new_BT, state = _more(network, params, state, seed, count, sampling, replicated(mesh))
+        # Whole on every device, so that each process can read it.
+        yield np.asarray(new_BT)[: len(prompts)]
+
+
+def _columns(prompts: Sequence[Sequence[int]], multiple: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns tokens and segment ids [B, S] of prompts that end together; 0 is padding."""
+    for number, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise ValueError(f"prompt {number} has no tokens; begin it with the vocabulary's BOS.")
+    count = -(-len(prompts) // multiple) * multiple
+    # A multiple of 128 keeps the number of compilations small and suits the TPU's tiles.
+    length = -(-max(map(len, prompts)) // 128) * 128
+    tokens_BS, segment_ids_BS = np.zeros((2, count, length), np.int32)
+    for row in range(count):
+        # Rows beyond the prompts, which make the mesh's devices even, repeat the last one.
+        prompt = prompts[min(row, len(prompts) - 1)]
+        tokens_BS[row, length - len(prompt) :] = prompt
+        segment_ids_BS[row, length - len(prompt) :] = 1
+    return tokens_BS, segment_ids_BS
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _State:
+    """Between two tokens: the cache, the logits of the next one, its number, what was there."""
+
+    cache: Any
+    logits_BV: jax.Array
+    index: jax.Array
+    seen_BV: jax.Array | None
+
+
+def _cast(network: Network | EncoderDecoder, params: Any, dtype: str) -> Any:
+    """Casts the weights once, not for each token."""
+    shapes = jax.eval_shape(lambda params: network.cast(params, jnp.dtype(dtype)), params)
+    same = jax.tree.map(lambda a, b: a.dtype == b.dtype, shapes, params)
+    if all(jax.tree.leaves(same)):
+        return params
+    shardings = jax.tree.map(lambda x: x.sharding, params)
+    cast = jax.jit(lambda params: network.cast(params, jnp.dtype(dtype)), out_shardings=shardings)
+    return cast(params)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4, 5, 6, 7))
+def _begin(
+    network: Network | EncoderDecoder,
+    params: Any,
+    tokens_BS: jax.Array,
+    segment_ids_BS: jax.Array,
+    room: int,
     dtype: str,
     kind: Any,
-    out: jax.sharding.NamedSharding,
-) -> jax.Array:
-    rows_B = jnp.arange(buffer_BS.shape[0])
-    key = jax.random.key(seed)
-
-    def one(index: jax.Array, buffer_BS: jax.Array) -> jax.Array:
-        last_B = lengths_B + index - 1
-        hidden_BSD = network.hidden(
-            params, buffer_BS, jnp.ones_like(buffer_BS), dtype=jnp.dtype(dtype), kind=kind
+    penalised: bool,
+) -> _State:
+    tokens_BS = constrain(jnp.asarray(tokens_BS), "batch", "seq")
+    segment_ids_BS = constrain(jnp.asarray(segment_ids_BS), "batch", "seq")
+    B = tokens_BS.shape[0]
+    had_BS, held_BS = tokens_BS, segment_ids_BS
+    if isinstance(network, EncoderDecoder):
+        cache = network.start(
+            params, tokens_BS, segment_ids_BS, room - tokens_BS.shape[1] + 1, dtype=jnp.dtype(dtype)
         )
-        logits_BV = network.logits(params, hidden_BSD[rows_B, last_B][:, None])[:, 0]
-        if temperature == 0:
-            chosen_B = jnp.argmax(logits_BV, axis=-1)
-        else:
-            # A key a prompt and position: a prompt's text doesn't depend on its neighbours.
-            keys_B = jax.vmap(lambda row: jax.random.fold_in(jax.random.fold_in(key, row), index))(
-                rows_B
-            )
-            chosen_B = jax.vmap(jax.random.categorical)(keys_B, logits_BV / temperature)
-        return buffer_BS.at[rows_B, last_B + 1].set(chosen_B.astype(jnp.int32))
+        # What the decoder has said so far, and not what the encoder has read.
+        had_BS, held_BS = jnp.full((B, 1), START_ID, jnp.int32), jnp.ones((B, 1), jnp.int32)
+        hidden_BTD, cache = network.extend(params, had_BS, cache)
+    else:
+        hidden_BTD, cache = network.start(
+            params, tokens_BS, segment_ids_BS, length=room, dtype=jnp.dtype(dtype), kind=kind
+        )
+    logits_BV = network.logits(params, hidden_BTD[:, -1:])[:, 0]
+    seen_BV = None
+    if penalised:
+        rows_B1 = jnp.arange(B)[:, None]
+        counts_BV = jnp.zeros(logits_BV.shape, jnp.int32).at[rows_B1, had_BS].max(held_BS)
+        seen_BV = constrain(counts_BV > 0, "batch", None)
+    return _State(cache, logits_BV, jnp.zeros((), jnp.int32), seen_BV)
 
-    buffer_BS = constrain(buffer_BS, "batch", None)
-    filled_BS = jax.lax.fori_loop(0, tokens, one, buffer_BS)
-    return jax.lax.with_sharding_constraint(filled_BS, out)
+
+@functools.partial(jax.jit, static_argnums=(0, 4, 5, 6), donate_argnums=2)
+def _more(
+    network: Network | EncoderDecoder,
+    params: Any,
+    state: _State,
+    seed: jax.Array,
+    count: int,
+    sampling: Sampling,
+    out: jax.sharding.NamedSharding,
+) -> tuple[jax.Array, _State]:
+    """Returns `count` new ids of every row [B, count]."""
+
+    def one(state: _State, _: None) -> tuple[_State, jax.Array]:
+        chosen_B = choose(state.logits_BV, state.seen_BV, state.index, seed, sampling)
+        seen_BV = state.seen_BV
+        if seen_BV is not None:
+            seen_BV = seen_BV.at[jnp.arange(chosen_B.shape[0]), chosen_B].set(True)
+        hidden_BTD, cache = network.extend(params, chosen_B[:, None], state.cache)
+        logits_BV = network.logits(params, hidden_BTD)[:, 0]
+        return _State(cache, logits_BV, state.index + 1, seen_BV), chosen_B
+
+    state, new_TB = jax.lax.scan(one, state, None, length=count)
+    return jax.lax.with_sharding_constraint(new_TB.T, out), state

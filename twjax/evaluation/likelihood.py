@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from twjax.config import Run
-from twjax.models.decoder import Network
+from twjax.models.network import AnyNetwork
 from twjax.parallel.sharding import batch_sharding, replicated
 from twjax.progress import Progress
-from twjax.training.loss import LossSums, next_token_sums
+from twjax.training.loss import Bend, LossSums, next_token_sums
 from twjax.training.step import Batch, forward
 
 
@@ -23,7 +23,8 @@ class HeldOut(NamedTuple):
     """One task's held-out rows: `batches()` yields them in order, the same each time.
 
     The last batch is padded with rows of loss weight 0. `text_bytes` counts the UTF-8 bytes of
-    text that the predicted tokens of all rows stand for.
+    text that the predicted tokens of all rows stand for; a sentinel of span corruption stands for
+    none, so there it is the bytes of what was hidden.
     """
 
     batches: Callable[[], Iterator[Batch]]
@@ -43,7 +44,7 @@ class Evaluator:
     def __init__(
         self,
         run: Run,
-        network: Network,
+        network: AnyNetwork,
         mesh: jax.sharding.Mesh,
         tasks: Mapping[str, HeldOut],
     ):
@@ -51,11 +52,12 @@ class Evaluator:
         platform = mesh.devices.flat[0].platform
 
         def sums(params: Any, batch: Batch) -> LossSums:
+            *arrays, ahead = forward(network, run, params, batch, platform)
             rows = next_token_sums(
-                *forward(network, run, params, batch, platform),
-                batch["tokens"],
-                batch["loss_weights"],
+                *arrays,
+                ahead=ahead,
                 vocab_size=run.model.vocab_size,
+                bend=Bend.of(run.model),
                 chunks=run.step.loss_chunks,
             )
             return jax.tree.map(jnp.sum, rows)

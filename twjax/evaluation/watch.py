@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,12 +12,14 @@ import jax
 from twjax.config import Run
 from twjax.data.loader import evaluation_batches
 from twjax.data.rows import RowReader
-from twjax.evaluation.generate import generate
+from twjax.evaluation.continuation import continue_prompts
 from twjax.evaluation.likelihood import Evaluator, HeldOut, text_bytes
-from twjax.models.decoder import Network
+from twjax.evaluation.sampling import Sampling
+from twjax.models.network import AnyNetwork
 from twjax.parallel.sharding import batch_sharding, batch_shards
 from twjax.storage import atomic_writer
-from twjax.vocab.model import SentencePieceModel
+from twjax.vocab.tokenizer import Tokenizer
+from twjax.vocab.tokenizer_load import load_vocabulary
 
 # Rows that one evaluation batch gives each device, at most; a training step may have fewer.
 ROWS_A_DEVICE = 8
@@ -33,7 +35,7 @@ class Watch:
     def __init__(
         self,
         run: Run,
-        network: Network,
+        network: AnyNetwork,
         mesh: jax.sharding.Mesh,
         vocabulary: str,
         *,
@@ -65,8 +67,7 @@ class Watch:
                 self._model,
                 mesh=self._mesh,
                 tokens=evaluation.sample_tokens,
-                temperature=evaluation.temperature,
-                seed=self._run.seed,
+                sampling=Sampling(temperature=evaluation.temperature, seed=self._run.seed),
             )
             if jax.process_index() == 0:
                 with atomic_writer(self._run_dir / "samples" / f"{step}.jsonl") as file:
@@ -78,7 +79,7 @@ class Watch:
 
 def open_scores(
     run: Run,
-    network: Network,
+    network: AnyNetwork,
     mesh: jax.sharding.Mesh,
     *,
     vocabulary: str | None = None,
@@ -104,7 +105,7 @@ def open_scores(
         readers[name] = reader
         problems += reader.problems(run.data.vocabulary)
         made_by = reader.info.vocabulary
-        if made_by["size"] != run.model.vocab_size or vocabulary not in (None, made_by["sha256"]):
+        if made_by["size"] > run.model.vocab_size or vocabulary not in (None, made_by["sha256"]):
             problems.append(
                 f"{reader.path}: the held-out rows of {name} were made with another vocabulary "
                 f"({made_by['size']} ids, sha256 {made_by['sha256'][:12]}…) than the model's "
@@ -125,44 +126,17 @@ def open_scores(
     return Evaluator(run, network, mesh, tasks), readers
 
 
-def open_vocabulary(path: str, run: Run, sha256: str | None = None) -> SentencePieceModel:
+def open_vocabulary(path: str, run: Run, sha256: str | None = None) -> Tokenizer:
     """Opens the model's vocabulary; raises ValueError for another one."""
-    model = SentencePieceModel(path)
-    if model.vocab_size != run.model.vocab_size or sha256 not in (None, model.sha256):
+    model = load_vocabulary(path)
+    # The model may have more rows than its vocabulary has ids; they stand for nothing.
+    if model.vocab_size > run.model.vocab_size or sha256 not in (None, model.sha256):
         raise ValueError(
             f"{path}: is not the vocabulary that the model was trained with ({model.vocab_size} "
             f"ids, sha256 {model.sha256[:12]}…; the model has {run.model.vocab_size}, sha256 "
             f"{(sha256 or '?')[:12]}…)."
         )
     return model
-
-
-def continue_prompts(
-    run: Run,
-    network: Network,
-    params: Any,
-    prompts: Sequence[str],
-    model: SentencePieceModel,
-    *,
-    mesh: jax.sharding.Mesh,
-    tokens: int,
-    temperature: float,
-    seed: int,
-) -> list[str]:
-    """Returns the text that the network adds to each prompt."""
-    ids = generate(
-        network,
-        params,
-        [[model.bos_id, *model.encode(prompt)] for prompt in prompts],
-        tokens=tokens,
-        mesh=mesh,
-        temperature=temperature,
-        eos_id=model.eos_id,
-        seed=seed,
-        dtype=run.step.dtype,
-        attention=run.step.attention,
-    )
-    return [model.decode(new) for new in ids]
 
 
 def _batches(reader: RowReader, rows: int, size: int, mesh: jax.sharding.Mesh) -> Callable[[], Any]:
@@ -173,5 +147,6 @@ def _text_bytes(reader: RowReader, rows: int) -> int:
     total = 0
     for first in range(0, rows, 1024):
         part = reader.read(range(first, min(first + 1024, rows)))
-        total += text_bytes(part["tokens"], part["loss_weights"], reader.token_bytes)
+        predicted = part["targets"] if "targets" in part else part["tokens"]
+        total += text_bytes(predicted, part["loss_weights"], reader.token_bytes)
     return total

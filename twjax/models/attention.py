@@ -1,18 +1,23 @@
 """Causal attention over packed rows behind one function: reference, or splash on TPU.
 
-Shapes: B batch, S sequence, N query heads, K key/value heads, H head dim.
+Shapes: B batch, S queries, T keys, N query heads, K key/value heads, G = N / K, H head dim.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 
+from twjax.config import Model
+from twjax.models.positions import alibi_slopes
 from twjax.parallel.sharding import activation_spec, current_mesh
 
 Kind = Literal["reference", "splash"]
@@ -22,6 +27,32 @@ SPLASH_BLOCK = 1024
 
 # Name under which attention's output and softmax statistics are saved by remat policies.
 RESIDUALS = "attention"
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What attention does with q·k: times `scale`, capped, less for distance, within a window.
+
+    `softcap` c makes a score c · tanh(score / c); `alibi` lowers it by slope · distance;
+    `window` lets a position see itself and the window - 1 before.
+    """
+
+    scale: float
+    softcap: float | None = None
+    window: int | None = None
+    alibi: bool = False
+
+    @classmethod
+    def of(cls, config: Model, kind: str) -> Form:
+        """Returns the form of a decoder's "local" or "global" layer."""
+        scale = config.head_dim**-0.5 if config.query_scale is None else config.query_scale
+        window = config.window if kind == "local" else None
+        return cls(scale, config.attention_softcap, window, config.positions == "alibi")
+
+    def sees(self, distance: jax.Array) -> jax.Array:
+        """Whether a query sees a key that stands `distance` positions before it."""
+        seen = distance >= 0
+        return seen if self.window is None else seen & (distance < self.window)
 
 
 def choose_attention(kind: str, platform: str) -> Kind:
@@ -36,46 +67,130 @@ def choose_attention(kind: str, platform: str) -> Kind:
 
 
 def attend(
-    q_BSNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, segment_ids_BS: jax.Array, kind: Kind
+    q_BSNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    segment_ids_BS: jax.Array,
+    kind: Kind,
+    form: Form,
 ) -> jax.Array:
-    """Returns softmax(q·k / √H)·v [B, S, N, H] in q's dtype.
+    """Returns softmax(scores)·v [B, S, N, H] in q's dtype, with scores as `form` says.
 
     A position sees itself and what stands before it in its own segment. N is a multiple of K:
     consecutive query heads share a key/value head.
     """
     if kind == "splash":
-        return _splash(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS)
-    return _reference(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS)
-
-
-def _reference(
-    q_BSNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, segment_ids_BS: jax.Array
-) -> jax.Array:
-    B, S, N, H = q_BSNH.shape
-    K = k_BSKH.shape[2]
-    q_BSKGH = q_BSNH.reshape(B, S, K, N // K, H)
-    scores_BKGST = jnp.einsum(
-        "BSKGH,BTKH->BKGST", q_BSKGH, k_BSKH, preferred_element_type=jnp.float32
-    ) * (H**-0.5)
-    position = jnp.arange(S)
-    causal_ST = position[:, None] >= position[None, :]
-    mask_BST = causal_ST & (segment_ids_BS[:, :, None] == segment_ids_BS[:, None, :])
+        return _splash(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, form)
+    position = jnp.arange(q_BSNH.shape[1])
+    distance_ST = position[:, None] - position[None, :]
+    same_BST = segment_ids_BS[:, :, None] == segment_ids_BS[:, None, :]
     # Every position sees itself, so no row of the softmax is empty.
+    mask_BST = form.sees(distance_ST) & same_BST
+    mixed_BSNH = attend_masked(q_BSNH, k_BSKH, v_BSKH, mask_BST, form, distance_ST)
+    return checkpoint_name(mixed_BSNH, RESIDUALS)
+
+
+def attend_masked(
+    q_BSNH: jax.Array,
+    k_BTKH: jax.Array,
+    v_BTKH: jax.Array,
+    mask_BST: jax.Array,
+    form: Form,
+    distance: jax.Array | None = None,
+    bias_NST: jax.Array | None = None,
+) -> jax.Array:
+    """Returns attention [B, S, N, H] under any mask that leaves each query a key.
+
+    `distance` [S, T] or [B, S, T] is what ALiBi needs; `bias_NST` is added to the scores.
+    `form.window` isn't applied: it is in the mask.
+    """
+    B, S, N, H = q_BSNH.shape
+    scores_BKGST = scores(q_BSNH, k_BTKH, form, distance)
+    if bias_NST is not None:
+        scores_BKGST += bias_NST.reshape(*scores_BKGST.shape[1:])
     scores_BKGST = jnp.where(mask_BST[:, None, None], scores_BKGST, -jnp.inf)
-    weights_BKGST = jax.nn.softmax(scores_BKGST, axis=-1).astype(v_BSKH.dtype)
-    out_BSKGH = jnp.einsum("BKGST,BTKH->BSKGH", weights_BKGST, v_BSKH)
-    return checkpoint_name(out_BSKGH.reshape(B, S, N, H), RESIDUALS)
+    weights_BKGST = jax.nn.softmax(scores_BKGST, axis=-1).astype(v_BTKH.dtype)
+    out_BSKGH = jnp.einsum("BKGST,BTKH->BSKGH", weights_BKGST, v_BTKH)
+    return out_BSKGH.reshape(B, S, N, H)
+
+
+def attend_cached(
+    q_BSNH: jax.Array,
+    old: tuple[jax.Array, jax.Array],
+    new: tuple[jax.Array, jax.Array],
+    distance_BSC: jax.Array,
+    held_BC: jax.Array,
+    distance_BSS: jax.Array,
+    form: Form,
+) -> jax.Array:
+    """Returns attention [B, S, N, H] over a cache's C keys and S new ones.
+
+    `old` are keys and values [B, K, C, H], of which `held_BC` says what counts; `new` are
+    [B, S, K, H]. Both parts share one softmax, so that the cache is read but never copied.
+    """
+    B, S, N, H = q_BSNH.shape
+    k_BKCH, v_BKCH = old
+    k_BSKH, v_BSKH = new
+    K, C = k_BKCH.shape[1:3]
+    before = _scores("BSKGH,BKCH->BKGSC", _grouped(q_BSNH, K), k_BKCH, form, distance_BSC)
+    seen_BSC = form.sees(distance_BSC) & held_BC[:, None]
+    before = jnp.where(seen_BSC[:, None, None], before, -jnp.inf)
+    within = scores(q_BSNH, k_BSKH, form, distance_BSS)
+    within = jnp.where(form.sees(distance_BSS)[:, None, None], within, -jnp.inf)
+    weights = jax.nn.softmax(jnp.concatenate([before, within], axis=-1), axis=-1)
+    weights = weights.astype(v_BSKH.dtype)
+    out_BSKGH = jnp.einsum("BKGSC,BKCH->BSKGH", weights[..., :C], v_BKCH)
+    out_BSKGH += jnp.einsum("BKGST,BTKH->BSKGH", weights[..., C:], v_BSKH)
+    return out_BSKGH.reshape(B, S, N, H)
+
+
+def scores(
+    q_BSNH: jax.Array, k_BTKH: jax.Array, form: Form, distance: jax.Array | None
+) -> jax.Array:
+    """Returns float32 scores [B, K, G, S, T] before any mask."""
+    q_BSKGH = _grouped(q_BSNH, k_BTKH.shape[2])
+    return _scores("BSKGH,BTKH->BKGST", q_BSKGH, k_BTKH, form, distance)
+
+
+def _grouped(q_BSNH: jax.Array, K: int) -> jax.Array:
+    B, S, N, H = q_BSNH.shape
+    return q_BSNH.reshape(B, S, K, N // K, H)
+
+
+def _scores(
+    product: str, q_BSKGH: jax.Array, k: jax.Array, form: Form, distance: jax.Array | None
+) -> jax.Array:
+    x_BKGST = jnp.einsum(product, q_BSKGH, k, preferred_element_type=jnp.float32) * form.scale
+    if form.softcap is not None:
+        x_BKGST = form.softcap * jnp.tanh(x_BKGST / form.softcap)
+    if form.alibi:
+        assert distance is not None
+        K, G = q_BSKGH.shape[2:4]
+        slopes_KG11 = alibi_slopes(K * G).reshape(K, G, 1, 1)
+        x_BKGST = x_BKGST - slopes_KG11 * distance[..., None, None, :, :].astype(jnp.float32)
+    return x_BKGST
 
 
 def _splash(
-    q_BSNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, segment_ids_BS: jax.Array
+    q_BSNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    segment_ids_BS: jax.Array,
+    form: Form,
+    interpret: bool = False,
 ) -> jax.Array:
-    """TPU flash attention by JAX's splash kernel, one call a device and batch row."""
+    """TPU flash attention by JAX's splash kernel, one call a device and batch row.
+
+    With `interpret` it runs anywhere, slowly.
+    """
     mesh = current_mesh()
     heads = activation_spec("batch", None, "heads", None)
     kv = activation_spec("batch", None, "kv", None)
     segments = activation_spec("batch", None)
-    local = _splash_local
+    q_BSNH = q_BSNH * form.scale
+    if form.alibi:
+        q_BSNH, k_BSKH = _with_alibi(q_BSNH, k_BSKH)
+    local = functools.partial(_splash_local, form=form, interpret=interpret)
     if mesh is not None:
         local = jax.shard_map(
             local,
@@ -84,18 +199,49 @@ def _splash(
             out_specs=PartitionSpec(*heads),
             check_vma=False,
         )
-    return local(q_BSNH * (q_BSNH.shape[-1] ** -0.5), k_BSKH, v_BSKH, segment_ids_BS)
+    return local(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS)
+
+
+def _with_alibi(q_BSNH: jax.Array, k_BSKH: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Lengthens q and k by 6 so that their products hold slope · position of the key.
+
+    Within a row of the softmax that equals - slope · distance but for a constant, and the kernel
+    needs no bias. In bfloat16 each factor is exact: a slope is the sum of three parts, a position
+    of two digits in base 256, and the products are summed in float32.
+    """
+    S, N = q_BSNH.shape[1:3]
+    rest, parts = alibi_slopes(N), []
+    for _ in range(3):
+        parts.append(rest.astype(ml_dtypes.bfloat16).astype(np.float32))
+        rest = rest - parts[-1]
+    position = np.arange(S)
+    digits_S2 = np.stack([position // 256 * 256, position % 256], axis=-1)
+    slopes_N6 = np.repeat(np.stack(parts, axis=-1), 2, axis=-1)
+    digits_S6 = np.tile(digits_S2, (1, 3))
+    q6 = jnp.broadcast_to(slopes_N6.astype(q_BSNH.dtype), (*q_BSNH.shape[:3], 6))
+    k6 = jnp.broadcast_to(
+        digits_S6[:, None].astype(np.float32).astype(k_BSKH.dtype), (*k_BSKH.shape[:3], 6)
+    )
+    return jnp.concatenate([q_BSNH, q6], axis=-1), jnp.concatenate([k_BSKH, k6], axis=-1)
 
 
 def _splash_local(
-    q_BSNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, segment_ids_BS: jax.Array
+    q_BSNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    segment_ids_BS: jax.Array,
+    form: Form,
+    interpret: bool,
 ) -> jax.Array:
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
     S, N, K = q_BSNH.shape[1], q_BSNH.shape[2], k_BSKH.shape[2]
-    block = _tile(S)
+    block = _tile(S, q_BSNH.shape[-1])
+    mask: Any = splash.CausalMask((S, S))
+    if form.window is not None and form.window < S:
+        mask = splash.LocalMask((S, S), window_size=(form.window - 1, 0), offset=0)
     kernel = splash.make_splash_mqa_single_device(
-        mask=splash.MultiHeadMask([splash.CausalMask((S, S))] * (N // K)),
+        mask=splash.MultiHeadMask([mask] * (N // K)),
         block_sizes=splash.BlockSizes(
             block_q=block,
             block_kv=block,
@@ -106,6 +252,8 @@ def _splash_local(
             use_fused_bwd_kernel=True,
         ),
         residual_checkpoint_name=RESIDUALS,
+        attn_logits_soft_cap=form.softcap,
+        interpret=interpret,
     )
     q_BKGSH = jnp.moveaxis(q_BSNH, 1, 2).reshape(q_BSNH.shape[0], K, N // K, S, -1)
     k_BKSH, v_BKSH = jnp.moveaxis(k_BSKH, 1, 2), jnp.moveaxis(v_BSKH, 1, 2)
@@ -119,43 +267,17 @@ def _splash_local(
     return jnp.moveaxis(out_BNSH, 1, 2)
 
 
-def _tile(length: int) -> int:
-    """Returns the largest multiple of 128 up to `SPLASH_BLOCK` that divides the sequence."""
-    for block in range(min(SPLASH_BLOCK, length), 127, -1):
+def _tile(length: int, head_dim: int) -> int:
+    """Returns the largest multiple of 128 up to `SPLASH_BLOCK` that divides the sequence.
+
+    Heads wider than a vector's 128 lanes take half the rows: the backward kernel's tiles of both
+    would be more than the core's own memory (BloombergGPT's 192 on v5p).
+    """
+    most = SPLASH_BLOCK if head_dim <= 128 else SPLASH_BLOCK // 2
+    for block in range(min(most, length), 127, -1):
         if length % block == 0 and block % 128 == 0:
             return block
     raise ValueError(
         f"Data.seq_len ({length}) must be a multiple of 128 for splash attention; pick one, or "
         "set Step.attention = 'reference'."
     )
-
-
-def segment_positions(segment_ids_BS: jax.Array) -> jax.Array:
-    """Returns int32 positions [B, S] that restart at 0 where the segment id changes."""
-    index = jnp.arange(segment_ids_BS.shape[1], dtype=jnp.int32)[None, :]
-    starts = jnp.concatenate(
-        [
-            jnp.ones_like(segment_ids_BS[:, :1], dtype=bool),
-            segment_ids_BS[:, 1:] != segment_ids_BS[:, :-1],
-        ],
-        axis=1,
-    )
-    first = jax.lax.cummax(jnp.where(starts, index, 0), axis=1)
-    return index - first
-
-
-def rotary_angles(positions_BS: jax.Array, head_dim: int, theta: float) -> np.ndarray | jax.Array:
-    """Returns float32 angles [B, S, H/2] of rotary embeddings (Su et al. 2021, §3.4.2)."""
-    frequencies = theta ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
-    return positions_BS[..., None].astype(jnp.float32) * frequencies.astype(np.float32)
-
-
-def rotate(x_BSNH: jax.Array, angles_BSF: jax.Array) -> jax.Array:
-    """Turns pairs (i, i + H/2) of each head by its position's angles, in float32.
-
-    The halves, not neighbours, form a pair: the layout of Hugging Face's Llama weights.
-    """
-    first, second = jnp.split(x_BSNH.astype(jnp.float32), 2, axis=-1)
-    cos, sin = jnp.cos(angles_BSF)[:, :, None], jnp.sin(angles_BSF)[:, :, None]
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return turned.astype(x_BSNH.dtype)

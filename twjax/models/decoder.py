@@ -1,4 +1,4 @@
-"""The decoder: RMSNorm, rotary grouped-query attention, SwiGLU, layers in one scan.
+"""The decoder of every family: what `Model` says, layers in one scan, with or without a cache.
 
 Shapes: B batch, S sequence, D embed, L layers, N heads, K key/value heads, H head dim, F mlp,
 V padded vocabulary. Weights carry a leading L and are sliced by the scan.
@@ -7,7 +7,7 @@ V padded vocabulary. Weights carry a leading L and are sliced by the scan.
 from __future__ import annotations
 
 import dataclasses
-import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,91 +16,94 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from twjax.config import Model
-from twjax.models import attention
+from twjax.models import attention, layers
+from twjax.models.attention import Form
+from twjax.models.cache import Cache
+from twjax.models.positions import Rotary, rotary, rotate, segment_positions
 from twjax.models.spec import normal, ones, weight, weight_specs
+from twjax.models.stack import run_layers
 from twjax.parallel.sharding import constrain
 
 # What the backward pass finds saved instead of computing again, by `Step.remat`.
 SAVED_NAMES = ("query", "key", "value", attention.RESIDUALS, "out", "gate", "up", "down")
 
-
-def rms_norm(x_BSD: jax.Array, scale_D: jax.Array, eps: float) -> jax.Array:
-    """Normalises by the root mean square in float32 (Zhang and Sennrich 2019, eq. 4)."""
-    x = x_BSD.astype(jnp.float32)
-    x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps)
-    return (x * scale_D).astype(x_BSD.dtype)
+# (queries, keys, values) -> (what attention mixes [B, S, N, H], what to keep of the layer)
+Mix = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
 
 
-class Block(nnx.Module):
-    """All L layers' weights, declared once; called with one layer's slice merged in."""
+class Layers(nnx.Module):
+    """All L layers' weights, declared once."""
 
     def __init__(self, config: Model):
-        c = config
-        L, D, N, K, H, F = (
-            c.num_layers,
-            c.embed_dim,
-            c.num_heads,
-            c.num_kv_heads,
-            c.head_dim,
-            c.mlp_dim,
-        )
-        init = normal(c.init_std)
+        L, D = config.num_layers, config.embed_dim
         # Projections that add to the residual stream start smaller: GPT-2's 1/sqrt(2L).
-        init_out = normal(c.init_std / (2 * L) ** 0.5)
-        scale = functools.partial(weight, (L, D), ("layers", None), ones())
-        self.attention_norm = scale(decay=False, matmul=False)
-        self.q = weight((L, D, N, H), ("layers", "embed", "heads", None), init)
-        self.k = weight((L, D, K, H), ("layers", "embed", "kv", None), init)
-        self.v = weight((L, D, K, H), ("layers", "embed", "kv", None), init)
-        self.o = weight((L, N, H, D), ("layers", "heads", None, "embed"), init_out)
-        self.mlp_norm = scale(decay=False, matmul=False)
-        self.gate = weight((L, D, F), ("layers", "embed", "mlp"), init)
-        self.up = weight((L, D, F), ("layers", "embed", "mlp"), init)
-        self.down = weight((L, F, D), ("layers", "mlp", "embed"), init_out)
-        self.eps = c.norm_eps
-
-    def __call__(
-        self,
-        x_BSD: jax.Array,
-        angles_BSF: jax.Array,
-        segment_ids_BS: jax.Array,
-        kind: attention.Kind,
-    ) -> jax.Array:
-        y_BSD = rms_norm(x_BSD, self.attention_norm[...], self.eps)
-        q_BSNH = jnp.einsum("BSD,DNH->BSNH", y_BSD, self.q[...])
-        k_BSKH = jnp.einsum("BSD,DKH->BSKH", y_BSD, self.k[...])
-        v_BSKH = jnp.einsum("BSD,DKH->BSKH", y_BSD, self.v[...])
-        q_BSNH = checkpoint_name(attention.rotate(q_BSNH, angles_BSF), "query")
-        k_BSKH = checkpoint_name(attention.rotate(k_BSKH, angles_BSF), "key")
-        v_BSKH = checkpoint_name(v_BSKH, "value")
-        q_BSNH = constrain(q_BSNH, "batch", "seq", "heads", None)
-        k_BSKH = constrain(k_BSKH, "batch", "seq", "kv", None)
-        v_BSKH = constrain(v_BSKH, "batch", "seq", "kv", None)
-        mixed_BSNH = attention.attend(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, kind)
-        out_BSD = jnp.einsum("BSNH,NHD->BSD", mixed_BSNH, self.o[...])
-        x_BSD = x_BSD + checkpoint_name(out_BSD, "out")
-        x_BSD = constrain(x_BSD, "batch", "seq", None)
-
-        y_BSD = rms_norm(x_BSD, self.mlp_norm[...], self.eps)
-        gate_BSF = checkpoint_name(jnp.einsum("BSD,DF->BSF", y_BSD, self.gate[...]), "gate")
-        up_BSF = checkpoint_name(jnp.einsum("BSD,DF->BSF", y_BSD, self.up[...]), "up")
-        hidden_BSF = constrain(jax.nn.silu(gate_BSF) * up_BSF, "batch", "seq", "mlp")
-        down_BSD = jnp.einsum("BSF,FD->BSD", hidden_BSF, self.down[...])
-        x_BSD = x_BSD + checkpoint_name(down_BSD, "down")
-        return constrain(x_BSD, "batch", "seq", None)
+        std_out = config.init_std / (2 * L) ** 0.5
+        layers.declare_norm(self, "attention_norm", config, D, L)
+        layers.declare_attention(self, config, L, std_out=std_out)
+        layers.declare_norm(self, "mlp_norm", config, D, L)
+        layers.declare_mlp(self, config, L, std_out=std_out)
+        if config.norm_position == "both":
+            layers.declare_norm(self, "attention_post_norm", config, D, L)
+            layers.declare_norm(self, "mlp_post_norm", config, D, L)
 
 
 class Decoder(nnx.Module):
-    """Weights of a causal language model, without values; `forward` is its function."""
+    """Weights of a causal language model, without values; `Network` is its function."""
 
     def __init__(self, config: Model):
         V, D = config.padded_vocab_size, config.embed_dim
         init = normal(config.init_std)
         self.embedding = weight((V, D), ("vocab", "embed"), init)
-        self.layers = Block(config)
-        self.final_norm = weight((D,), (None,), ones(), decay=False, matmul=False)
+        if config.positions == "learned":
+            # Looked up, not multiplied.
+            shape = (config.max_positions or 0, D)
+            self.positions = weight(shape, (None, "embed"), init, matmul=False)
+        if config.embedding_norm:
+            self.embedding_norm = weight((D,), (None,), ones(), decay=False, matmul=False)
+            layers.declare_bias(self, "embedding_norm_bias", (D,), (None,))
+        self.layers = Layers(config)
+        if config.norm_position != "post":
+            layers.declare_norm(self, "final_norm", config, D)
         if not config.tie_embeddings:
             self.head = weight((D, V), ("embed", "vocab"), init)
+
+
+def block(
+    config: Model,
+    w: layers.Weights,
+    x_BSD: jax.Array,
+    turn: Rotary | None,
+    mix: Mix,
+    seq: str | None = "seq",
+) -> tuple[jax.Array, Any]:
+    """Runs one layer; `seq` is the logical axis of S (None: whole on every device)."""
+    pre, post = config.norm_position != "post", config.norm_position == "both"
+    y_BSD = layers.norm(w, "attention_norm", x_BSD, config) if pre else x_BSD
+    q_BSNH = layers.heads(w, "q", y_BSD, config)
+    k_BSKH = layers.heads(w, "k", y_BSD, config)
+    v_BSKH = layers.heads(w, "v", y_BSD, config)
+    if turn is not None:
+        q_BSNH, k_BSKH = rotate(q_BSNH, turn), rotate(k_BSKH, turn)
+    q_BSNH = constrain(checkpoint_name(q_BSNH, "query"), "batch", seq, "heads", None)
+    k_BSKH = constrain(checkpoint_name(k_BSKH, "key"), "batch", seq, "kv", None)
+    v_BSKH = constrain(checkpoint_name(v_BSKH, "value"), "batch", seq, "kv", None)
+    mixed_BSNH, kept = mix(q_BSNH, k_BSKH, v_BSKH)
+    out_BSD = layers.out(w, mixed_BSNH)
+    if post:
+        out_BSD = layers.norm(w, "attention_post_norm", out_BSD, config)
+    x_BSD = x_BSD + out_BSD
+    if not pre:
+        x_BSD = layers.norm(w, "attention_norm", x_BSD, config)
+    x_BSD = constrain(x_BSD, "batch", seq, None)
+
+    y_BSD = layers.norm(w, "mlp_norm", x_BSD, config) if pre else x_BSD
+    down_BSD = layers.mlp(w, y_BSD, config, seq)
+    if post:
+        down_BSD = layers.norm(w, "mlp_post_norm", down_BSD, config)
+    x_BSD = x_BSD + down_BSD
+    if not pre:
+        x_BSD = layers.norm(w, "mlp_norm", x_BSD, config)
+    return constrain(x_BSD, "batch", seq, None), kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,15 +111,18 @@ class Network:
     """A decoder as pure functions of its parameters: nested dicts named as in `specs`."""
 
     config: Model
-    # Both follow from the configuration, which alone makes two networks equal.
+    # It follows from the configuration, which alone makes two networks equal.
     specs: Any = dataclasses.field(compare=False)
-    _layers: Any = dataclasses.field(compare=False)
 
     @classmethod
     def create(cls, config: Model) -> Network:
         """Declares the network; nothing is allocated."""
-        decoder = Decoder(config)
-        return cls(config, weight_specs(decoder), nnx.split(decoder.layers)[0])
+        if config.encoder_layers:
+            raise ValueError(
+                f"Model.encoder_layers ({config.encoder_layers}) makes this an encoder-decoder, "
+                "not a decoder."
+            )
+        return cls(config, weight_specs(Decoder(config)))
 
     def hidden(
         self,
@@ -128,33 +134,64 @@ class Network:
         kind: attention.Kind,
         remat: str = "none",
     ) -> jax.Array:
-        """Returns the last layer's normed activations [B, S, D] in `dtype`.
+        """Returns the last layer's activations [B, S, D] in `dtype`, normed but for "post" norms.
 
         `params` are the float32 master weights; they are cast before the scan so that sharded
         weights are gathered in the compute dtype.
         """
-        params = self.cast(params, dtype)
-        table_VD = constrain(params["embedding"], "vocab", None)
-        x_BSD = constrain(table_VD[tokens_BS], "batch", "seq", None)
-        positions_BS = attention.segment_positions(segment_ids_BS)
-        angles_BSF = attention.rotary_angles(
-            positions_BS, self.config.head_dim, self.config.rope_theta
+        hidden_BSD, _ = self._rows(
+            params, tokens_BS, segment_ids_BS, dtype=dtype, kind=kind, remat=remat, keep=False
         )
+        return hidden_BSD
 
-        def layer(x_BSD: jax.Array, weights: Any) -> tuple[jax.Array, None]:
-            block = nnx.merge(self._layers, weights)
-            return block(x_BSD, angles_BSF, segment_ids_BS, kind), None
+    def start(
+        self,
+        params: Any,
+        tokens_BS: jax.Array,
+        segment_ids_BS: jax.Array,
+        *,
+        length: int,
+        dtype: Any,
+        kind: attention.Kind,
+    ) -> tuple[jax.Array, Cache]:
+        """Reads prompts; returns activations [B, S, D] as `hidden` does, and their cache.
 
-        if remat != "none":
-            policy = (
-                jax.checkpoint_policies.save_only_these_names(*SAVED_NAMES)
-                if remat == "dots"
-                else jax.checkpoint_policies.nothing_saveable
-            )
-            # The scan already keeps XLA from merging the two passes.
-            layer = jax.checkpoint(layer, policy=policy, prevent_cse=False)
-        x_BSD, _ = jax.lax.scan(layer, x_BSD, params["layers"])
-        return rms_norm(x_BSD, params["final_norm"], self.config.norm_eps)
+        Prompts end at the same place: `segment_ids_BS` is 0 for the padding before a prompt and 1
+        from there on. The cache has room for `length` - S tokens more.
+        """
+        hidden_BSD, kept = self._rows(
+            params, tokens_BS, segment_ids_BS, dtype=dtype, kind=kind, remat="none", keep=True
+        )
+        return hidden_BSD, Cache.start(self.config, kept, segment_ids_BS, length)
+
+    def extend(self, params: Any, tokens_BS: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+        """Reads S tokens more of every row; returns their activations [B, S, D] and the cache.
+
+        They are computed in the cache's dtype. There must be room for them: the cache doesn't
+        know when it is full.
+        """
+        config, steps_S = self.config, jnp.arange(tokens_BS.shape[1])
+        params = self.cast(params, cache.dtype)
+        positions_BS = cache.next_B[:, None] + steps_S
+        x_BSD = self._embed(params, tokens_BS, positions_BS, seq=None)
+        turns = self._turns(positions_BS)
+        distance_BSS = (steps_S[:, None] - steps_S[None, :])[None]
+
+        def layer(kind: str, x_BSD: jax.Array, w: Any, old: Any) -> tuple[jax.Array, Any]:
+            form, held_BC = Form.of(config, kind), cache.positions[kind]
+            distance_BSC = positions_BS[:, :, None] - held_BC[:, None, :]
+
+            def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
+                mixed = attention.attend_cached(
+                    q, old, (k, v), distance_BSC, held_BC >= 0, distance_BSS, form
+                )
+                return mixed, (k, v)
+
+            return block(config, w, x_BSD, turns[kind], mix, seq=None)
+
+        kinds = config.layer_kinds
+        x_BSD, kept = run_layers(layer, kinds, x_BSD, params["layers"], cache.layers)
+        return self._final(params, x_BSD), cache.extended(kept, positions_BS)
 
     def head(self, params: Any, dtype: Any) -> jax.Array:
         """Returns the output projection [D, V], gathered over everything but the vocabulary."""
@@ -165,7 +202,10 @@ class Network:
     def logits(self, params: Any, hidden_BSD: jax.Array) -> jax.Array:
         """Returns float32 logits [B, S, vocab_size]; rows of padding are dropped."""
         head_DV = self.head(params, hidden_BSD.dtype)[:, : self.config.vocab_size]
-        return jnp.einsum("BSD,DV->BSV", hidden_BSD, head_DV, preferred_element_type=jnp.float32)
+        logits_BSV = jnp.einsum(
+            "BSD,DV->BSV", hidden_BSD, head_DV, preferred_element_type=jnp.float32
+        )
+        return bent_logits(logits_BSV, self.config)
 
     def cast(self, params: Any, dtype: Any) -> Any:
         """Casts the weights of matrix products; norm scales stay float32."""
@@ -175,3 +215,76 @@ class Network:
             params,
             is_leaf=lambda leaf: hasattr(leaf, "matmul"),
         )
+
+    def _rows(
+        self,
+        params: Any,
+        tokens_BS: jax.Array,
+        segment_ids_BS: jax.Array,
+        *,
+        dtype: Any,
+        kind: attention.Kind,
+        remat: str,
+        keep: bool,
+    ) -> tuple[jax.Array, Any]:
+        config = self.config
+        params = self.cast(params, dtype)
+        positions_BS = segment_positions(segment_ids_BS)
+        x_BSD = self._embed(params, tokens_BS, positions_BS)
+        turns = self._turns(positions_BS)
+
+        def layer(place: str, x_BSD: jax.Array, w: Any, _: None) -> tuple[jax.Array, Any]:
+            form = Form.of(config, place)
+
+            def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
+                mixed = attention.attend(q, k, v, segment_ids_BS, kind, form)
+                return mixed, (k, v) if keep else None
+
+            return block(config, w, x_BSD, turns[place], mix)
+
+        x_BSD, kept = run_layers(
+            layer,
+            config.layer_kinds,
+            x_BSD,
+            params["layers"],
+            remat=remat,
+            saved_names=SAVED_NAMES,
+        )
+        return self._final(params, x_BSD), kept
+
+    def _embed(
+        self, params: Any, tokens_BS: jax.Array, positions_BS: jax.Array, seq: str | None = "seq"
+    ) -> jax.Array:
+        config = self.config
+        table_VD = constrain(params["embedding"], "vocab", None)
+        x_BSD = table_VD[tokens_BS]
+        if config.embedding_scale:
+            # The factor itself is rounded, as Gemma was trained.
+            x_BSD = x_BSD * jnp.asarray(config.embed_dim**0.5, x_BSD.dtype)
+        if config.positions == "learned":
+            x_BSD = x_BSD + params["positions"].astype(x_BSD.dtype)[positions_BS]
+        if config.embedding_norm:
+            scale_D, bias_D = params["embedding_norm"], params["embedding_norm_bias"]
+            x_BSD = layers.layer_norm(x_BSD, scale_D, bias_D, config.norm_eps)
+        return constrain(x_BSD, "batch", seq, None)
+
+    def _turns(self, positions_BS: jax.Array) -> dict[str, Rotary | None]:
+        """Returns the rotary angles of each kind of layer, once for all layers of the kind."""
+        kinds: dict[str, Rotary | None] = dict.fromkeys(self.config.layer_kinds)
+        if self.config.positions != "rotary":
+            return kinds
+        return {kind: rotary(positions_BS, self.config, kind) for kind in kinds}
+
+    def _final(self, params: Any, x_BSD: jax.Array) -> jax.Array:
+        if self.config.norm_position == "post":
+            return x_BSD
+        return layers.norm(params, "final_norm", x_BSD, self.config)
+
+
+def bent_logits(logits: jax.Array, config: Model) -> jax.Array:
+    """Applies `logits_scale`, then `logits_softcap` c: c · tanh(logits / c)."""
+    if config.logits_scale is not None:
+        logits = logits * config.logits_scale
+    if config.logits_softcap is not None:
+        logits = config.logits_softcap * jnp.tanh(logits / config.logits_softcap)
+    return logits

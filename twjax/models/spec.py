@@ -30,6 +30,11 @@ def ones() -> Initializer:
     return lambda key, shape, dtype: jnp.ones(shape, dtype)
 
 
+def zeros() -> Initializer:
+    """Returns an initialiser of zeros, for biases and norm scales stored as an offset from 1."""
+    return lambda key, shape, dtype: jnp.zeros(shape, dtype)
+
+
 @dataclasses.dataclass(frozen=True)
 class WeightSpec:
     """One weight: `name` is its path ("layers/q"), `axes` one logical axis (or None) a dim.

@@ -12,16 +12,16 @@ import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from twjax.config import ConfigError, Run
-from twjax.models.decoder import Network
+from twjax.data.row_format import row_dtype
+from twjax.models.network import network as declare
 from twjax.models.spec import count_weights
 from twjax.parallel.mesh import axis_sizes, make_mesh
 from twjax.parallel.sharding import RULES, batch_sharding
 from twjax.planning import hlo
-from twjax.planning.flops import model_flops_per_token
+from twjax.planning.flops import model_flops_per_row
 from twjax.planning.topology import Topology
 from twjax.training.optimizer import make_optimizer
 from twjax.training.schedule import make_schedule
@@ -111,7 +111,7 @@ def check(run: Run, topology: Topology) -> dict[str, int]:
             f"Data.batch_size = {nearest}, or move devices to another axis of Mesh."
         )
     context = math.prod(sizes[axis] for axis in RULES["seq"])
-    if run.data.seq_len % context:
+    if any(length % context for length in run.data.lengths):
         raise ConfigError(
             f"Data.seq_len ({run.data.seq_len}) must be a multiple of Mesh.context ({context})."
         )
@@ -126,7 +126,7 @@ def plan(run: Run, topology: Topology) -> Plan:
     """
     sizes = check(run, topology)
     mesh = make_mesh(run.mesh, topology.devices())
-    network = Network.create(run.model)
+    network = declare(run.model)
     start = run.schedule.start
     schedule = make_schedule(run.schedule, run.steps, 0.0 if isinstance(start, str) else start)
     optimizer = make_optimizer(run.optimizer, schedule, network.specs)
@@ -142,13 +142,14 @@ def plan(run: Run, topology: Topology) -> Plan:
         allocated = _allocated(pathlib.Path(dump))
     seconds = time.monotonic() - begin
 
-    tokens = run.data.batch_size * run.data.seq_len
+    tokens = run.data.batch_size * sum(run.data.lengths)
     return Plan(
         topology=topology,
         mesh=sizes,
         num_parameters=count_weights(network.specs),
         tokens=tokens,
-        model_flops=tokens * model_flops_per_token(run.model, network.specs, run.data.seq_len),
+        model_flops=run.data.batch_size
+        * model_flops_per_row(run.model, network.specs, run.data.lengths),
         memory=_memory(compiled, needed, allocated, state, batch, topology.chip.usable_bytes),
         work=None if text is None else hlo.analyse(text),
         compile_seconds=seconds,
@@ -157,11 +158,13 @@ def plan(run: Run, topology: Topology) -> Plan:
 
 def abstract_batch(run: Run, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns the shapes, dtypes and shardings of a batch of cached rows."""
-    shape, sharding = (run.data.batch_size, run.data.seq_len), batch_sharding(mesh)
-    dtypes = {"tokens": jnp.int32, "segment_ids": jnp.int32, "loss_weights": jnp.uint8}
+    both = isinstance(run.data.seq_len, tuple)
+    fields = row_dtype("encoder_decoder" if both else "decoder", run.data.seq_len).fields or {}
     return {
-        name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
-        for name, dtype in dtypes.items()
+        name: jax.ShapeDtypeStruct(
+            (run.data.batch_size, *field.shape), field.base, sharding=batch_sharding(mesh)
+        )
+        for name, (field, *_) in fields.items()
     }
 
 

@@ -62,13 +62,14 @@ def _header(plan: Plan, run: Run, name: str) -> list[str]:
     devices = "" if topology.chip.devices == 1 else f", {topology.num_devices} devices"
     rows = run.data.batch_size // math.prod(plan.mesh[axis] for axis in RULES["batch"])
     mesh = " x ".join(f"{axis} {size}" for axis, size in plan.mesh.items() if size > 1)
+    row = " + ".join(f"{length:,}" for length in run.data.lengths)
     return [
         f"{name} on {topology.name}",
         f"  chips        {topology.num_chips} ({slices}{shape}){devices}, "
         f"{topology.num_hosts} hosts",
         f"  mesh         {mesh or 'one device'}",
         f"  parameters   {plan.num_parameters:,}",
-        f"  batch        {run.data.batch_size:,} rows of {run.data.seq_len:,} = {plan.tokens:,} "
+        f"  batch        {run.data.batch_size:,} rows of {row} = {plan.tokens:,} "
         f"tokens a step; {rows:,} a device",
         f"  compiled in  {plan.compile_seconds:.0f} s by libtpu {_version('libtpu')}, "
         f"jax {_version('jax')}",

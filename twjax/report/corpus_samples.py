@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -54,16 +54,19 @@ def rows(paths: Sequence[pathlib.Path], columns: Sequence[str]) -> Iterator[dict
 
 
 def drawn(
-    found: Iterator[dict[str, Any]], number: int, by: Sequence[str] = ()
+    found: Iterable[dict[str, Any]], number: int, by: Sequence[str] = (), seed: int = 0
 ) -> dict[tuple[str, ...], list[dict[str, Any]]]:
-    """Returns up to `number` rows for each combination of the columns `by`, sorted by it."""
+    """Returns up to `number` rows for each combination of the columns `by`, sorted by it.
+
+    Another `seed` draws others.
+    """
     heaps: dict[tuple[str, ...], list[_Drawn]] = {}
     for row in found:
         key = tuple(row[name] for name in by)
         heap = heaps.setdefault(key, [])
         # Negative: the heap's first is then the one to give up.
         name = f"{row['id']}\0{row.get('start', '')}"
-        item = _Drawn(-xxhash.xxh3_64_intdigest(name.encode()), row)
+        item = _Drawn(-xxhash.xxh3_64_intdigest(name.encode(), seed), row)
         if len(heap) < number:
             heapq.heappush(heap, item)
         elif heap and item > heap[0]:
@@ -85,11 +88,11 @@ def dropped(folder: pathlib.Path, number: int) -> dict[str, list[dict[str, Any]]
 
 
 def changed(
-    folder: pathlib.Path, number: int, context: int = 40
+    folder: pathlib.Path, number: int, context: int = 40, seed: int = 0
 ) -> dict[tuple[str, str], list[Change]]:
     """Returns up to `number` edits for each step and kind, with `context` characters around."""
     columns = ("step", "id", "kind", "start", "before", "after")
-    found = drawn(rows(files(folder, "changes"), columns), number, ("step", "kind"))
+    found = drawn(rows(files(folder, "changes"), columns), number, ("step", "kind"), seed)
     wanted = {edit["id"] for edits in found.values() for edit in edits}
     texts = {
         row["id"]: row["text"]
@@ -100,6 +103,47 @@ def changed(
         (step, kind): [_placed(edit, texts.get(edit["id"], ""), context) for edit in edits]
         for (step, kind), edits in found.items()
     }
+
+
+def decided(
+    folder: pathlib.Path, decision: str, number: int, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Returns up to `number` cases of one decision, for someone to read; `seed` draws others.
+
+    A decision is a reason of rejection ("near duplicate"), a kind of edit ("convert_simplified
+    phrase"), or a label that kept documents have in `meta` ("wrap_columns"), also by how its value
+    begins ("usage=mainland"). Raises ValueError for one that isn't there, with those that are.
+    """
+    manifest = storage.read_json(folder / "manifest.json")
+    reasons = manifest["counts"]["rejected"]
+    if decision in reasons:
+        columns = ("id", "text", "source", "lang", "reason", "value")
+        found = (r for r in rows(files(folder, "rejected"), columns) if r["reason"] == decision)
+        return drawn(found, number, (), seed).get((), [])
+    edits = {f"{s['name']} {kind}" for s in manifest["steps"] for kind in s.get("edits", {})}
+    if decision in edits:
+        step, kind = decision.split(" ", 1)
+        cases = changed(folder, number, seed=seed)[step, kind]
+        return [dataclasses.asdict(case) for case in cases]
+    key, _, value = decision.partition("=")
+    keys: set[str] = set()
+    labelled = drawn(_labelled(folder, key, value, keys), number, (), seed).get((), [])
+    if not labelled:
+        known = "; ".join(", ".join(sorted(names)) for names in (reasons, edits, keys) if names)
+        raise ValueError(f"{folder}: no decision {decision!r}; there are {known}.")
+    return labelled
+
+
+def _labelled(
+    folder: pathlib.Path, key: str, value: str, keys: set[str]
+) -> Iterator[dict[str, Any]]:
+    """Yields the documents whose label begins so; `keys` gathers the labels that there are."""
+    columns = ("id", "text", "source", "license", "lang", "meta")
+    for row in rows(files(folder, "shards"), columns):
+        meta = dict(row["meta"])
+        keys.update(meta)
+        if meta.get(key, "").startswith(value) and key in meta:
+            yield row
 
 
 def _placed(edit: dict[str, Any], text: str, context: int) -> Change:

@@ -1,4 +1,7 @@
-"""Orbax checkpoints of a training state, restored to any mesh. The only importer of orbax."""
+"""Orbax checkpoints of a training state, restored to any mesh.
+
+Orbax and TensorStore are imported here and in `training.stored` only.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,25 @@ from jax.experimental import multihost_utils
 
 from twjax.config import Checkpoint
 from twjax.progress import say
+from twjax.training import stored
 from twjax.training.state import TrainState
+from twjax.training.stored import Pieces, StoredArray
+
+__all__ = [
+    "BROKEN",
+    "FOLDER",
+    "IMPORT_FILE",
+    "MODEL_FILE",
+    "Checkpoints",
+    "Pieces",
+    "Restored",
+    "StoredArray",
+    "write_pieces",
+]
 
 FOLDER = "checkpoints"
+# Beside the checkpoint of an imported model: its configuration, and what it was made from.
+MODEL_FILE, IMPORT_FILE = "model.gin", "twjax_import.json"
 # Checkpoints that could not be read are moved here, never deleted.
 BROKEN = "checkpoints-broken"
 
@@ -41,10 +60,7 @@ class Checkpoints:
     """
 
     def __init__(self, run_dir: pathlib.Path, config: Checkpoint | None = None):
-        # Orbax reports every file at INFO, and failures both at ERROR and by raising.
-        absl.logging.set_verbosity(absl.logging.FATAL)
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        _quiet_late_callbacks()
+        _quiet()
         self._run_dir = run_dir.absolute()
         self._folder = self._run_dir / FOLDER
         self._manager = ocp.CheckpointManager(
@@ -71,11 +87,12 @@ class Checkpoints:
 
     def save(self, state: TrainState, step: int, meta: dict[str, Any]) -> None:
         """Starts a save; returns once the state has been copied off the devices."""
+        tree = _as_tree(state)
         try:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(_as_tree(state)),
+                    state=ocp.args.StandardSave(tree, jax.tree.map(_storage, tree)),
                     meta=ocp.args.JsonSave(meta),
                 ),
                 force=True,
@@ -96,25 +113,61 @@ class Checkpoints:
             raise FileNotFoundError(
                 f"{self._folder}: no checkpoint of step {step}; there are {self.steps}."
             )
+        items = self._restore(
+            step,
+            state=ocp.args.StandardRestore(_as_tree(abstract)),
+            meta=ocp.args.JsonRestore(),
+        )
+        return Restored(TrainState(**items["state"]), items["meta"])
+
+    def params(self, abstract: Any, step: int) -> Any:
+        """Reads one step's parameters alone into the shapes, dtypes and shardings of `abstract`."""
+        tree = {"params": abstract}
+        args = ocp.args.PyTreeRestore(
+            item=tree,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(tree),
+            partial_restore=True,
+        )
+        return self._restore(step, state=args)["state"]["params"]
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """Returns the JSON that was saved with one step's checkpoint."""
+        return self._restore(step, meta=ocp.args.JsonRestore())["meta"]
+
+    def arrays(self, step: int) -> dict[str, StoredArray]:
+        """Opens one step's parameters by name ("layers/q") without reading their values."""
+        with ocp.CheckpointManager(
+            self._folder,
+            item_handlers={"state": stored.reading_handler()},
+            options=ocp.CheckpointManagerOptions(read_only=True),
+        ) as manager:
+            try:
+                found = manager.restore(
+                    step, args=ocp.args.Composite(state=ocp.args.PyTreeRestore())
+                )["state"]
+            except Exception as error:
+                raise self._restore_error(step, error) from error
+        leaves = jax.tree_util.tree_leaves_with_path(
+            found["params"], is_leaf=lambda leaf: isinstance(leaf, StoredArray)
+        )
+        return {"/".join(str(key.key) for key in path): array for path, array in leaves}
+
+    def _restore(self, step: int, **args: Any) -> Any:
         try:
-            items = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(_as_tree(abstract)),
-                    meta=ocp.args.JsonRestore(),
-                ),
-            )
+            return self._manager.restore(step, args=ocp.args.Composite(**args))
         except (PermissionError, MemoryError):
             raise
         except Exception as error:
-            reason = " ".join(str(error).split())[:500]
-            if "RESOURCE_EXHAUSTED" in reason:
-                raise
-            raise ValueError(
-                f"{self._folder / str(step)}: can't be restored into this run's state "
-                f"({type(error).__name__}: {reason})."
-            ) from error
-        return Restored(TrainState(**items["state"]), items["meta"])
+            raise self._restore_error(step, error) from error
+
+    def _restore_error(self, step: int, error: Exception) -> Exception:
+        reason = " ".join(str(error).split())[:500]
+        if "RESOURCE_EXHAUSTED" in reason:
+            return error
+        return ValueError(
+            f"{self._folder / str(step)}: can't be restored into this run's state "
+            f"({type(error).__name__}: {reason})."
+        )
 
     def restore_latest(self, abstract: TrainState) -> Restored | None:
         """Reads the newest checkpoint; one that can't be read is moved aside and said so.
@@ -157,6 +210,42 @@ class Checkpoints:
         kept = self.steps
         stay = f"the checkpoints of steps {kept} are whole" if kept else "there is no earlier one"
         return OSError(f"{self._folder}: a checkpoint could not be saved ({text[:300]}); {stay}.")
+
+
+def write_pieces(run_dir: pathlib.Path, params: Any, meta: dict[str, Any]) -> None:
+    """Writes a checkpoint of step 0 that holds only parameters, a tree of `Pieces`.
+
+    Memory is bounded by the pieces that are made at once. The folder appears by one rename.
+    """
+    _quiet()
+    with ocp.CheckpointManager(
+        run_dir.absolute() / FOLDER,
+        item_handlers={"state": stored.writing_handler(), "meta": ocp.JsonCheckpointHandler()},
+        options=ocp.CheckpointManagerOptions(enable_async_checkpointing=False),
+    ) as manager:
+        manager.save(
+            0,
+            args=ocp.args.Composite(
+                state=ocp.args.PyTreeSave({"params": params}), meta=ocp.args.JsonSave(meta)
+            ),
+        )
+
+
+def _storage(leaf: Any) -> ocp.SaveArgs:
+    """Large stacked weights are stored by layers, so that a layer can be read alone."""
+    if leaf.ndim < 2:
+        return ocp.SaveArgs()
+    return ocp.SaveArgs(chunk_byte_size=_CHUNK_BYTES, shard_axes=(0,))
+
+
+_CHUNK_BYTES = 128 << 20
+
+
+def _quiet() -> None:
+    """Orbax reports every file at INFO, and failures both at ERROR and by raising."""
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    _quiet_late_callbacks()
 
 
 def _quiet_late_callbacks() -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from twjax.config import Model
 from twjax.parallel.sharding import constrain
 
 
@@ -27,6 +28,24 @@ class LossSums(NamedTuple):
     weight: jax.Array
 
 
+class Bend(NamedTuple):
+    """What becomes of hidden · head before the softmax: times `scale`, then softly capped.
+
+    A cap c makes a logit c · tanh(logit / c) (Gemma Team 2024, "Gemma 2", §2).
+    """
+
+    scale: float | None = None
+    softcap: float | None = None
+
+    @classmethod
+    def of(cls, model: Model) -> Bend:
+        """Returns the model's."""
+        return cls(model.logits_scale, model.logits_softcap)
+
+
+NO_BEND = Bend()
+
+
 def next_token_loss(
     hidden_BSD: jax.Array,
     head_DV: jax.Array,
@@ -36,16 +55,19 @@ def next_token_loss(
     vocab_size: int,
     chunks: int,
     z_loss: float = 0.0,
+    bend: Bend = NO_BEND,
+    ahead: int = 1,
 ) -> tuple[jax.Array, LossSums]:
     """Returns nll + z_loss · z, differentiable, and the sums it is made of, not differentiable.
 
-    Position i predicts token i + 1 with weight `loss_weights[:, i + 1]`. Logits exist for
+    Position i predicts token i + `ahead` with that token's weight; an encoder-decoder's decoder
+    reads its targets shifted, and `ahead` is 0. Logits exist for
     S / chunks positions at a time and once only: their gradient is formed beside them, so that
     the backward pass has nothing left but to scale it. Ids at or above `vocab_size` are padding
     and get no probability. The z term is PaLM's (Chowdhery et al. 2022, §5).
     """
-    targets_BS, weights_BS = _shift(tokens_BS, loss_weights_BS)
-    static = (vocab_size, chunks, z_loss)
+    targets_BS, weights_BS = _shift(tokens_BS, loss_weights_BS, ahead)
+    static = (vocab_size, chunks, z_loss, bend)
     return _loss(hidden_BSD, head_DV, targets_BS, weights_BS, static)
 
 
@@ -57,21 +79,28 @@ def next_token_sums(
     *,
     vocab_size: int,
     chunks: int,
+    bend: Bend = NO_BEND,
+    ahead: int = 1,
 ) -> LossSums:
     """Returns the sums of `next_token_loss` for each row: arrays [B]."""
-    targets_BS, weights_BS = _shift(tokens_BS, loss_weights_BS)
+    targets_BS, weights_BS = _shift(tokens_BS, loss_weights_BS, ahead)
 
     def piece(carry: None, part: tuple[jax.Array, ...]) -> tuple[None, LossSums]:
-        return carry, _piece(part, head_DV, vocab_size)[0]
+        return carry, _piece(part, head_DV, vocab_size, bend)[0]
 
     parts = _split((hidden_BSD, targets_BS, weights_BS), chunks)
     _, sums = jax.lax.scan(piece, None, parts)
     return jax.tree.map(lambda x: jnp.sum(x, axis=0), sums)
 
 
-def _shift(tokens_BS: jax.Array, loss_weights_BS: jax.Array) -> tuple[jax.Array, jax.Array]:
-    weights_BS = jnp.roll(loss_weights_BS, -1, axis=1).astype(jnp.float32)
-    return jnp.roll(tokens_BS, -1, axis=1), weights_BS.at[:, -1].set(0.0)
+def _shift(
+    tokens_BS: jax.Array, loss_weights_BS: jax.Array, ahead: int
+) -> tuple[jax.Array, jax.Array]:
+    weights_BS = loss_weights_BS.astype(jnp.float32)
+    if not ahead:
+        return tokens_BS, weights_BS
+    weights_BS = jnp.roll(weights_BS, -ahead, axis=1)
+    return jnp.roll(tokens_BS, -ahead, axis=1), weights_BS.at[:, -ahead:].set(0.0)
 
 
 def _split(arrays: tuple[jax.Array, ...], chunks: int) -> tuple[jax.Array, ...]:
@@ -83,22 +112,35 @@ def _split(arrays: tuple[jax.Array, ...], chunks: int) -> tuple[jax.Array, ...]:
 
 
 class _Softmax(NamedTuple):
-    """What the gradient of a piece needs: exp(logits - max), its sum, and where the targets are."""
+    """What the gradient of a piece needs.
+
+    exp(logits - max), its sum, the log-normaliser, where the targets are, and the slope of the
+    logits over hidden · head, None where it is 1.
+    """
 
     exp_BCV: jax.Array
     total_BC: jax.Array
     log_z_BC: jax.Array
     hit_BCV: jax.Array
+    bend_BCV: jax.Array | float | None
 
 
 def _piece(
-    part: tuple[jax.Array, ...], head_DV: jax.Array, vocab_size: int
+    part: tuple[jax.Array, ...], head_DV: jax.Array, vocab_size: int, bend: Bend
 ) -> tuple[LossSums, _Softmax]:
     """Returns one piece's sums by row [B] and its softmax."""
     hidden_BCD, targets_BC, weights_BC = part
     V = head_DV.shape[1]
     logits_BCV = jnp.einsum("BCD,DV->BCV", hidden_BCD, head_DV, preferred_element_type=jnp.float32)
     logits_BCV = constrain(logits_BCV, "batch", None, "vocab")
+    bend_BCV: jax.Array | float | None = bend.scale
+    if bend.scale is not None:
+        logits_BCV = logits_BCV * bend.scale
+    if bend.softcap is not None:
+        tanh_BCV = jnp.tanh(logits_BCV / bend.softcap)
+        logits_BCV = bend.softcap * tanh_BCV
+        # In this order: tanh is near ±1 where the slope is near 0.
+        bend_BCV = (1.0 - tanh_BCV) * (1.0 + tanh_BCV) * (bend.scale or 1.0)
     ids_V = jax.lax.broadcasted_iota(jnp.int32, (1, 1, V), 2)
     if vocab_size < V:
         logits_BCV = jnp.where(ids_V < vocab_size, logits_BCV, -1e30)
@@ -115,10 +157,10 @@ def _piece(
         correct=jnp.sum((target_BC >= best_BC) * weights_BC, axis=1),
         weight=jnp.sum(weights_BC, axis=1),
     )
-    return sums, _Softmax(exp_BCV, total_BC, log_z_BC, hit_BCV)
+    return sums, _Softmax(exp_BCV, total_BC, log_z_BC, hit_BCV, bend_BCV)
 
 
-Static = tuple[int, int, float]
+Static = tuple[int, int, float, Bend]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -139,17 +181,19 @@ def _forward(
     weights_BS: jax.Array,
     static: Static,
 ) -> tuple[tuple[jax.Array, LossSums], tuple[jax.Array, jax.Array]]:
-    vocab_size, chunks, z_loss = static
+    vocab_size, chunks, z_loss, bend = static
 
     def piece(
         carry: tuple[LossSums, jax.Array], part: tuple[jax.Array, ...]
     ) -> tuple[tuple[LossSums, jax.Array], jax.Array]:
         hidden_BCD, _, weights_BC = part
-        sums, softmax = _piece(part, head_DV, vocab_size)
+        sums, softmax = _piece(part, head_DV, vocab_size, bend)
         # d(nll + z_loss z)/dlogits = w ((1 + 2 z_loss log z) p - onehot).
         scale_BC = weights_BC * (1.0 + 2.0 * z_loss * softmax.log_z_BC) / softmax.total_BC
         slope_BCV = softmax.exp_BCV * scale_BC[..., None]
         slope_BCV = slope_BCV - jnp.where(softmax.hit_BCV, weights_BC[..., None], 0.0)
+        if softmax.bend_BCV is not None:
+            slope_BCV = slope_BCV * softmax.bend_BCV
         slope_BCV = slope_BCV.astype(hidden_BCD.dtype)
         d_hidden_BCD = jnp.einsum("BCV,DV->BCD", slope_BCV, head_DV)
         d_head_DV = jnp.einsum(

@@ -16,10 +16,13 @@ import jax
 
 from twjax import __version__
 from twjax.config import ConfigError, Loaded, Run, compare, load
+from twjax.config.vocab_size import check_vocab_size
 from twjax.data.loader import batches, open_mixture
 from twjax.data.mixture import ORDER
 from twjax.models.attention import choose_attention
-from twjax.models.decoder import Network
+from twjax.models.network import AnyNetwork
+from twjax.models.network import network as declare
+from twjax.models.probe import probe_loss
 from twjax.models.spec import count_weights
 from twjax.parallel.mesh import make_mesh
 from twjax.parallel.sharding import batch_sharding, batch_shards
@@ -31,7 +34,7 @@ from twjax.training.loop import train_loop
 from twjax.training.metrics import FILE as METRICS_FILE
 from twjax.training.metrics import MetricsLog, complete_evaluations
 from twjax.training.optimizer import make_optimizer
-from twjax.training.source import CONFIG_FILE, Source, run_schedule
+from twjax.training.source import CONFIG_FILE, Origin, Source, run_schedule
 from twjax.training.state import abstract_state, init_state, state_shardings, with_params
 from twjax.training.step import make_train_step
 
@@ -44,8 +47,10 @@ class Watch(Protocol):
     def __call__(self, params: Any, step: int) -> list[dict[str, Any]]: ...
 
 
+# Opens the folder that "hf:DIR" names.
+OpenFolder = Callable[[str], Origin]
 # Makes a watch for a run, its network and mesh, and the sha256 of its rows' vocabulary.
-MakeWatch = Callable[[Run, Network, jax.sharding.Mesh, str], Watch]
+MakeWatch = Callable[[Run, AnyNetwork, jax.sharding.Mesh, str], Watch]
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "array-record", "numpy")
 
@@ -57,8 +62,11 @@ def train(
     *,
     allow_change: bool = False,
     config_name: str = "CONFIG",
+    open_folder: OpenFolder | None = None,
 ) -> bool:
     """Trains a run to its end, from its newest checkpoint if it has one.
+
+    `open_folder` opens what "hf:DIR" in `Run.init` names.
 
     Returns True when the run is finished, False when it was asked to stop; either way the state
     is on disk. Everything that can be wrong is checked before the first step.
@@ -66,7 +74,7 @@ def train(
     run = loaded.value
     run_dir = local_folder(run_dir)
     with _only_writer(run_dir):
-        return _train(loaded, run, run_dir, make_watch, allow_change, config_name)
+        return _train(loaded, run, run_dir, make_watch, allow_change, config_name, open_folder)
 
 
 def _train(
@@ -76,12 +84,13 @@ def _train(
     make_watch: MakeWatch,
     allow_change: bool,
     config_name: str,
+    open_folder: OpenFolder | None,
 ) -> bool:
     first = jax.process_index() == 0
     mesh = make_mesh(run.mesh)
     _check_batch(run, mesh)
     choose_attention(run.step.attention, mesh.devices.flat[0].platform)
-    network = Network.create(run.model)
+    network = declare(run.model)
     with Checkpoints(run_dir, run.checkpoint) as checkpoints:
         begun = bool(checkpoints.steps)
         changes = _check_config(run, run_dir, allow_change) if begun else []
@@ -94,7 +103,7 @@ def _train(
         caches = {task: reader.info.fingerprint for task, reader in readers.items()} | watch.caches
         if begun:
             _check_caches(run_dir, caches, allow_change)
-        source = _source(run, run_dir, network, mesh, vocabulary, begun)
+        source = _source(run, run_dir, network, mesh, vocabulary, begun, open_folder)
         schedule = run_schedule(run, source.rate if source else None)
         optimizer = make_optimizer(run.optimizer, schedule, network.specs)
         step_fn = make_train_step(network, run, optimizer, schedule, mesh)
@@ -105,6 +114,8 @@ def _train(
                 if source:
                     shardings = state_shardings(network, optimizer, mesh)
                     state = with_params(optimizer, source.load(), shardings)
+                    if source.probe is not None:
+                        _check_loss(run, network, state.params, source, mesh)
                 else:
                     state = init_state(network, optimizer, mesh, run.seed)
                 restored = Restored(state, {"step": 0, "tokens": 0})
@@ -132,6 +143,8 @@ def _train(
                     changes=[str(change) for change in changes],
                     versions=_versions(),
                 )
+                if source and not start:
+                    source.keep(run_dir)
                 _freeze(loaded, run_dir)
             metrics = MetricsLog(
                 run_dir,
@@ -195,17 +208,20 @@ class _Start:
     """Where a run's weights come from, as its ledger keeps it."""
 
     record: dict[str, Any]
-    rate: float
+    rate: float | None
     load: Callable[[], Any]
+    keep: Callable[[pathlib.Path], None] = lambda run_dir: None
+    probe: dict[str, Any] | None = None
 
 
 def _source(
     run: Run,
     run_dir: pathlib.Path,
-    network: Network,
+    network: AnyNetwork,
     mesh: jax.sharding.Mesh,
     vocabulary: str,
     begun: bool,
+    open_folder: OpenFolder | None,
 ) -> _Start | None:
     """Finds `Run.init`; a run that has begun keeps the step and rate that it began with."""
     if not run.init:
@@ -218,11 +234,44 @@ def _source(
             raise RuntimeError(f"{run_dir}: its own checkpoint was there a moment ago.")
 
         return _Start(record, record["rate"], moved)
-    source = Source.parse(run.init)
+    if run.init.startswith("hf:"):
+        if open_folder is None:
+            raise ConfigError(f"Run.init ({run.init!r}): nothing here opens Hugging Face folders.")
+        source = open_folder(run.init)
+    else:
+        source = Source.parse(run.init)
     source.check_model(run)
     source.check_vocabulary(vocabulary)
-    record = {"directory": str(source.directory), "step": source.step, "rate": source.rate()}
-    return _Start(record, record["rate"], lambda: source.params(network, mesh))
+    rate = source.rate()
+    if run.schedule.start == "source" and rate is None:
+        raise ConfigError(
+            f"Schedule.start = 'source': {source.directory} is an imported model and has no final "
+            "learning rate; give Schedule.start a number."
+        )
+    record = {"directory": str(source.directory), "step": source.step, "rate": rate}
+    return _Start(record, rate, lambda: source.params(network, mesh), source.keep, source.probe)
+
+
+def _check_loss(
+    run: Run, network: Any, params: Any, source: _Start, mesh: jax.sharding.Mesh
+) -> None:
+    """An imported model must predict fixed tokens as well as it did when it was converted."""
+    assert source.probe is not None
+    kind = choose_attention(run.step.attention, mesh.devices.flat[0].platform)
+    loss = probe_loss(
+        network, params, source.probe["tokens"], mesh, dtype=run.step.dtype, kind=kind
+    )
+    moved = loss - source.probe["loss"]
+    if not abs(moved) <= run.init_tolerance:
+        raise ConfigError(
+            f"{source.record['directory']}: its loss on fixed tokens was "
+            f"{source.probe['loss']:.4f} when it was converted and is {loss:.4f} in this run, "
+            f"which is further than Run.init_tolerance ({run.init_tolerance}) allows: the weights "
+            "or the network aren't those that were converted. Try Step.dtype = 'float32' and "
+            "Step.attention = 'reference' to see whether precision is the reason."
+        )
+    if jax.process_index() == 0:
+        say(f"loss on fixed tokens {loss:.4f}, at conversion {source.probe['loss']:.4f}")
 
 
 def _is_complete(run: Run, run_dir: pathlib.Path) -> bool:
@@ -262,12 +311,11 @@ def _check_batch(run: Run, mesh: jax.sharding.Mesh) -> None:
 
 def _check_vocabulary(run: Run, readers: dict[str, Any]) -> None:
     for task, reader in readers.items():
-        size = reader.info.vocabulary["size"]
-        if size != run.model.vocab_size:
-            raise ConfigError(
-                f"Model.vocab_size ({run.model.vocab_size}) is not the {size} ids of the "
-                f"vocabulary that made the rows of {task} ({reader.path}); set it to {size}."
-            )
+        made_by = f"the vocabulary that made the rows of {task} ({reader.path})"
+        try:
+            check_vocab_size(run.model.vocab_size, reader.info.vocabulary["size"], made_by)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
 
 def _check_caches(run_dir: pathlib.Path, caches: dict[str, str], allow_change: bool) -> None:
@@ -294,7 +342,7 @@ def _check_caches(run_dir: pathlib.Path, caches: dict[str, str], allow_change: b
 
 
 def _describe(
-    run: Run, network: Network, mesh: jax.sharding.Mesh, start: int, source: _Start | None
+    run: Run, network: AnyNetwork, mesh: jax.sharding.Mesh, start: int, source: _Start | None
 ) -> None:
     sizes = {axis: size for axis, size in mesh.shape.items() if size > 1} or {"devices": 1}
     origin = ""
@@ -303,7 +351,7 @@ def _describe(
     platform_name = mesh.devices.flat[0].platform
     say(
         f"{count_weights(network.specs):,} parameters on {mesh.size} {platform_name} device(s) "
-        f"{sizes}, {run.data.batch_size * run.data.seq_len:,} tokens a step; "
+        f"{sizes}, {run.data.batch_size * sum(run.data.lengths):,} tokens a step; "
         + (f"going on from step {start} of {run.steps}" if start else f"{run.steps} steps{origin}")
     )
 

@@ -1,28 +1,53 @@
-"""Finished or running runs as a source of weights: `run:DIR` or `run:DIR@STEP`."""
+"""Where a run's weights come from: `run:DIR` or `run:DIR@STEP`, a run or an imported model.
+
+An imported model is what `twjax convert from-hf` writes: a checkpoint of step 0, its `Model` and
+what came with it. It has no run of its own: whatever reads one as a run gets plain settings.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import Any
+import shutil
+from typing import Any, Protocol
 
 import jax
 
-from twjax.config import Run, compare, load
-from twjax.models.decoder import Network
-from twjax.storage import local_folder
+from twjax import config
+from twjax.config import Model, Run, compare, load
+from twjax.models.spec import abstract_weights
+from twjax.parallel.sharding import weight_shardings
+from twjax.storage import local_folder, read_json
 from twjax.training import ledger
-from twjax.training.checkpoint import Checkpoints
-from twjax.training.optimizer import make_optimizer
+from twjax.training.checkpoint import IMPORT_FILE, MODEL_FILE, Checkpoints
 from twjax.training.schedule import Rate, make_schedule
-from twjax.training.state import abstract_state
 
 CONFIG_FILE = "config.gin"
+# What came with an imported model (`twjax.huggingface.carry`): runs that start from it keep it.
+CARRIED = ("hf", "hf_layout.json", "hf_extras.safetensors")
+
+
+class Origin(Protocol):
+    """Where `Run.init` says that the weights come from.
+
+    `probe` is the loss that a conversion recorded on fixed tokens ({"tokens", "loss"}), or None.
+    """
+
+    directory: pathlib.Path
+    step: int
+
+    @property
+    def probe(self) -> dict[str, Any] | None: ...
+    def rate(self) -> float | None: ...
+    def check_model(self, run: Run) -> None: ...
+    def check_vocabulary(self, sha256: str) -> None: ...
+    def params(self, network: Any, mesh: jax.sharding.Mesh) -> Any: ...
+    def keep(self, run_dir: pathlib.Path) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A run directory and the step of the checkpoint to take."""
+    """A run's or an imported model's directory, and the step of the checkpoint to take."""
 
     directory: pathlib.Path
     run: Run
@@ -32,16 +57,23 @@ class Source:
     def open(cls, directory: str | pathlib.Path, step: int | None = None) -> Source:
         """Finds a run's checkpoint (the newest one without `step`) and its frozen config."""
         directory = local_folder(directory)
-        config = directory / CONFIG_FILE
-        if not config.is_file():
-            raise FileNotFoundError(f"{directory}: not a run directory (no {CONFIG_FILE}).")
+        imported = (directory / IMPORT_FILE).is_file()
+        if not imported and not (directory / CONFIG_FILE).is_file():
+            raise FileNotFoundError(
+                f"{directory}: not a run directory (no {CONFIG_FILE}), nor an imported model (no "
+                f"{IMPORT_FILE})."
+            )
         with Checkpoints(directory) as checkpoints:
             steps = checkpoints.steps
         if not steps:
             raise FileNotFoundError(f"{directory}: the run has no complete checkpoint yet.")
         if step is not None and step not in steps:
             raise FileNotFoundError(f"{directory}: no checkpoint of step {step}; has {steps}.")
-        return cls(directory, load(Run, [config]).value, steps[-1] if step is None else step)
+        if imported:
+            run = plain_run(load(Model, [directory / MODEL_FILE]).value, str(directory / "hf"))
+        else:
+            run = load(Run, [directory / CONFIG_FILE]).value
+        return cls(directory, run, steps[-1] if step is None else step)
 
     @classmethod
     def parse(cls, text: str) -> Source:
@@ -52,8 +84,21 @@ class Source:
             return cls.open(text.removeprefix("run:"))
         return cls.open(directory, int(step))
 
-    def rate(self) -> float:
-        """Returns the learning rate of the last step before the checkpoint."""
+    @property
+    def imported(self) -> dict[str, Any] | None:
+        """What was recorded when the model was imported; None for a run."""
+        path = self.directory / IMPORT_FILE
+        return read_json(path) if path.is_file() else None
+
+    @property
+    def probe(self) -> dict[str, Any] | None:
+        """The loss on fixed tokens that the conversion recorded; None for a run."""
+        return None if self.imported is None else self.imported["probe"]
+
+    def rate(self) -> float | None:
+        """Returns the learning rate of the last step before the checkpoint; None for a model."""
+        if self.imported is not None:
+            return None
         start = None
         if self.run.schedule.start == "source":
             assert self.run.init is not None
@@ -63,14 +108,18 @@ class Source:
 
     def check_model(self, run: Run) -> None:
         """Raises ValueError when `run` describes another network than this source has."""
-        changes = compare(self.run.model, run.model)
+        # Initial values are no part of what an imported model computes.
+        free = ("init_std",) if self.imported is not None else ()
+        changes = [c for c in compare(self.run.model, run.model) if c.path not in free]
         if changes:
             listing = "; ".join(f"Model.{c.path} {c.old!r} there, {c.new!r} here" for c in changes)
             raise ValueError(f"Run.init: the model of {self.directory} differs: {listing}.")
 
     @property
     def vocabulary(self) -> str | None:
-        """The sha256 of the vocabulary that the run was trained with, if its ledger says so."""
+        """The sha256 of the vocabulary that the weights were trained with, if it is known."""
+        if self.imported is not None:
+            return self.imported["vocabulary"]
         known = [e["vocabulary"] for e in ledger.read(self.directory) if e.get("vocabulary")]
         return known[-1] if known else None
 
@@ -84,14 +133,45 @@ class Source:
                 "vocabulary that it was trained with, and rows cached with it."
             )
 
-    def params(self, network: Network, mesh: jax.sharding.Mesh) -> Any:
-        """Reads the parameters, sharded for `mesh`."""
-        optimizer = make_optimizer(
-            self.run.optimizer, run_schedule(self.run, start=0.0), network.specs
+    def params(self, network: Any, mesh: jax.sharding.Mesh) -> Any:
+        """Reads the parameters in float32, sharded for `mesh`."""
+        abstract = jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            abstract_weights(network.specs),
+            weight_shardings(network.specs, mesh),
         )
         with Checkpoints(self.directory) as checkpoints:
-            abstract = abstract_state(network, optimizer, mesh)
-            return checkpoints.restore(abstract, self.step).state.params
+            return checkpoints.params(abstract, self.step)
+
+    def keep(self, run_dir: pathlib.Path) -> None:
+        """Keeps what came with an imported model in a run that starts from it."""
+        for name in CARRIED:
+            item = self.directory / name
+            if item.is_dir():
+                shutil.copytree(item, run_dir / name, dirs_exist_ok=True)
+            elif item.is_file():
+                shutil.copyfile(item, run_dir / name)
+
+
+def plain_run(model: Model, vocabulary: str) -> Run:
+    """Returns the run that stands for an imported model where settings of one are asked for."""
+    return Run(
+        steps=1,
+        model=model,
+        data=config.Data(
+            cache="",
+            vocabulary=vocabulary,
+            mixture=config.Mixture(stages=((0, {"none": 1.0}),)),
+            seq_len=(512, 512) if model.encoder_layers else model.max_positions or 2048,
+            batch_size=1,
+        ),
+        mesh=config.Mesh(),
+        optimizer=config.Optimizer(),
+        schedule=config.Schedule(kind="constant", peak=1e-5),
+        step=config.Step(dtype="float32", loss_chunks=1),
+        checkpoint=config.Checkpoint(every=1),
+        evaluation=config.Evaluation(tasks=(), every=1),
+    )
 
 
 def run_schedule(run: Run, start: float | None) -> Rate:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from twjax.models.decoder import Network
+from twjax.models.network import AnyNetwork
 from twjax.models.spec import abstract_weights, init_weights
 from twjax.parallel.sharding import replicated, weight_shardings
 from twjax.training.optimizer import optimizer_shardings
@@ -26,7 +26,7 @@ class TrainState:
 
 
 def state_shardings(
-    network: Network, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh
+    network: AnyNetwork, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh
 ) -> TrainState:
     """Returns the `TrainState` of `NamedSharding`s."""
     params = weight_shardings(network.specs, mesh)
@@ -35,7 +35,7 @@ def state_shardings(
 
 
 def abstract_state(
-    network: Network, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh
+    network: AnyNetwork, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh
 ) -> TrainState:
     """Returns the state's shapes, dtypes and shardings: what restoring and compiling need."""
     shapes = jax.eval_shape(
@@ -56,7 +56,7 @@ def new_state(optimizer: optax.GradientTransformation, params: Any) -> TrainStat
 
 
 def init_state(
-    network: Network, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh, seed: int
+    network: AnyNetwork, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh, seed: int
 ) -> TrainState:
     """Draws the initial state on the devices, sharded from the start."""
     shardings = state_shardings(network, optimizer, mesh)

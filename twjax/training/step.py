@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,10 @@ import optax
 
 from twjax.config import Run
 from twjax.models.attention import choose_attention
-from twjax.models.decoder import Network
+from twjax.models.encdec import EncoderDecoder
+from twjax.models.network import AnyNetwork
 from twjax.parallel.sharding import batch_sharding, replicated
-from twjax.training.loss import LossSums, next_token_loss
+from twjax.training.loss import Bend, LossSums, next_token_loss
 from twjax.training.schedule import Rate
 from twjax.training.state import TrainState, state_shardings
 
@@ -21,24 +22,35 @@ Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
-def forward(
-    network: Network, run: Run, params: Any, batch: Batch, platform: str
-) -> tuple[jax.Array, jax.Array]:
-    """Returns the last activations [B, S, D] and the head [D, V], in the run's precision."""
+class Forward(NamedTuple):
+    """What a loss is made of, in the run's precision: position i predicts token i + `ahead`."""
+
+    hidden_BSD: jax.Array
+    head_DV: jax.Array
+    tokens_BS: jax.Array
+    loss_weights_BS: jax.Array
+    ahead: int
+
+
+def forward(network: AnyNetwork, run: Run, params: Any, batch: Batch, platform: str) -> Forward:
+    """Runs the network over a batch of decoder's or encoder-decoder's rows."""
     dtype = jnp.dtype(run.step.dtype)
+    both = isinstance(network, EncoderDecoder)
+    names = ("inputs", "inputs_segment_ids", "targets", "targets_segment_ids")
     hidden = network.hidden(
         params,
-        batch["tokens"],
-        batch["segment_ids"],
+        *(batch[name] for name in (names if both else ("tokens", "segment_ids"))),
         dtype=dtype,
         kind=choose_attention(run.step.attention, platform),
         remat=run.step.remat,
     )
-    return hidden, network.head(params, dtype)
+    tokens = batch["targets" if both else "tokens"]
+    head = network.head(params, dtype)
+    return Forward(hidden, head, tokens, batch["loss_weights"], 0 if both else 1)
 
 
 def make_train_step(
-    network: Network,
+    network: AnyNetwork,
     run: Run,
     optimizer: optax.GradientTransformation,
     schedule: Rate,
@@ -46,7 +58,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Returns the jitted step; the state is donated, all shardings are pinned.
 
-    The batch has `tokens`, `segment_ids`, `loss_weights` [batch, seq]. The loss is the mean over
+    The batch has `tokens`, `segment_ids`, `loss_weights` [batch, seq], or an encoder-decoder's
+    rows (`twjax.data.row_format.row_dtype`). The loss is the mean over
     the predicted tokens of the whole batch, however it is split into microbatches or devices.
     Metrics are float32 scalars: loss, z (mean squared log-normaliser), accuracy, grad_norm,
     learning_rate, tokens.
@@ -55,11 +68,12 @@ def make_train_step(
     shardings = state_shardings(network, optimizer, mesh)
 
     def objective(params: Any, batch: Batch) -> tuple[jax.Array, LossSums]:
+        *arrays, ahead = forward(network, run, params, batch, platform)
         return next_token_loss(
-            *forward(network, run, params, batch, platform),
-            batch["tokens"],
-            batch["loss_weights"],
+            *arrays,
+            ahead=ahead,
             vocab_size=run.model.vocab_size,
+            bend=Bend.of(run.model),
             chunks=run.step.loss_chunks,
             z_loss=run.step.z_loss,
         )

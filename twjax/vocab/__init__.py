@@ -1,1 +1,1 @@
-"""SentencePiece vocabularies: training, and encoding and decoding without TensorFlow."""
+"""Vocabularies: training and extending them, text ⇄ ids without TensorFlow."""

@@ -1,25 +1,33 @@
-"""A SentencePiece model as exact text ⇄ ids, without TensorFlow."""
+"""A SentencePiece model as text ⇄ ids, without TensorFlow."""
 
 from __future__ import annotations
 
-import codecs
 import functools
-import hashlib
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import sentencepiece
 
+from twjax.vocab import tokenizer_files
+from twjax.vocab.tokenizer import Tokenizer
+
 # SentencePiece writes a space as this character, and so can't tell the two apart in its input.
 _SPACE_MARK = "\u2581"
+# pad, EOS, unk, BOS of `twjax vocab train`, by which its models are told from others.
+_OURS = (0, 1, 2, 3)
 
 
-class SentencePieceModel:
-    """Encodes and decodes text; for a model that doesn't normalise, decode(encode(x)) == x.
+class SentencePieceModel(Tokenizer):
+    """A `.model` file; for a model of `twjax vocab train`, decode(encode(x)) == x for any text.
 
-    SentencePiece itself would give a literal ▁ (U+2581) back as a space; here its UTF-8 bytes are
-    encoded as byte pieces instead. Lone surrogates are no text and raise UnicodeEncodeError.
+    SentencePiece itself would give a literal ▁ (U+2581) back as a space; a model of ours encodes
+    its UTF-8 bytes as byte pieces instead. Other models do what they did when their network was
+    trained. Lone surrogates are no text and raise UnicodeEncodeError.
+
+    Documents begin with BOS if the model has one, unless a `tokenizer_config.json` beside a
+    `tokenizer.model` says that they don't.
     """
 
     def __init__(self, path: str | pathlib.Path):
@@ -29,26 +37,55 @@ class SentencePieceModel:
                 f"{self.path}: no such vocabulary; train it with `twjax vocab train CONFIG`."
             )
         proto = self.path.read_bytes()
-        self.sha256: str = hashlib.sha256(proto).hexdigest()
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=proto)  # type: ignore
         except RuntimeError as error:
             raise ValueError(f"{self.path}: not a SentencePiece model ({error}).") from error
-        self.vocab_size: int = self._processor.vocab_size()
-        self.pad_id: int = self._processor.pad_id()
-        self.eos_id: int = self._processor.eos_id()
-        self.unk_id: int = self._processor.unk_id()
-        self.bos_id: int = self._processor.bos_id()
+        pieces = self._processor
+        ids = (pieces.pad_id(), pieces.eos_id(), pieces.unk_id(), pieces.bos_id())
+        self._ours = ids == _OURS
+        self.pad_id, self.eos_id, self.unk_id, self.bos_id = ids
+        self.adds_bos: bool = self.bos_id >= 0
+        self.sha256: str = tokenizer_files.vocabulary_sha256(self.path)
+        self._more: dict[int, str] = {}
+        if (settings := tokenizer_files.settings(self.path)) is not None:
+            self._apply(settings)
+        self.vocab_size: int = max([pieces.vocab_size() - 1, *self._more]) + 1
+
+    def _apply(self, settings: dict[str, Any]) -> None:
+        """Takes special tokens from a folder; those behind the pieces get ids of their own."""
+        size = self._processor.vocab_size()
+        for id, token in settings["added"].items():
+            if id < size and self._processor.id_to_piece(id) == token["content"]:
+                continue
+            if id < size or not token["special"]:
+                raise ValueError(
+                    f"{self.path}: the token {token['content']!r} (id {id}) that the files beside "
+                    "it add would be cut out of text before SentencePiece sees it; use the "
+                    "tokenizer.json that transformers' save_pretrained writes."
+                )
+            self._more[id] = token["content"]
+        known = {name: id for id, name in self._more.items()}
+        for role, name in settings["named"].items():
+            if role in ("bos", "eos", "pad", "unk"):
+                id = known.get(name, self._processor.piece_to_id(name))
+                if id != self._processor.unk_id() or role == "unk":
+                    setattr(self, f"{role}_id", id)
+        self.adds_bos = self.bos_id >= 0 and settings["adds_bos"] is not False
 
     def __reduce__(self):
         return SentencePieceModel, (self.path,)
 
-    def encode(self, text: str) -> list[int]:
-        """Returns the ids of a text, without BOS or EOS."""
-        return self.encode_batch([text])[0]
-
-    def encode_batch(self, texts: Sequence[str], threads: int = 1) -> list[list[int]]:
-        """Returns the ids of each text, on `threads` threads."""
+    def encode_batch(
+        self, texts: Sequence[str], threads: int = 1, *, special: bool = False
+    ) -> list[list[int]]:
+        if special:
+            raise ValueError(
+                f"{self.path}: SentencePiece has no rule for special tokens in a text; use a "
+                "tokenizer.json, or put their ids between those of the text."
+            )
+        if not self._ours:
+            return self._processor.encode(list(texts), out_type=int, num_threads=threads)
         parts: list[str] = []
         counts: list[int] = []
         for text in texts:
@@ -71,28 +108,18 @@ class SentencePieceModel:
         # Without byte fallback there is nothing better than SentencePiece's own choice.
         return ids if self.unk_id not in ids else self._processor.encode(_SPACE_MARK)
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Returns the text of ids; control ids are nothing, bytes that are no UTF-8 are U+FFFD."""
-        table = self.bytes_of_ids
-        return b"".join(table[id] for id in _checked(ids, len(table))).decode(errors="replace")
-
-    def decode_batch(self, batch: Iterable[Iterable[int]]) -> list[str]:
-        """Returns the text of each row of ids."""
-        return [self.decode(ids) for ids in batch]
-
-    def stream(self) -> Stream:
-        """Returns a decoder that takes ids one by one and never gives half a character."""
-        return Stream(self.bytes_of_ids)
-
     def id_to_piece(self, id: int) -> str:
         """Returns SentencePiece's name of an id, with ▁ for a space."""
-        return self._processor.id_to_piece(int(id))
+        id = int(id)
+        if id < self._processor.vocab_size():
+            return self._processor.id_to_piece(id)
+        return self._more.get(id, "")
 
     @functools.cached_property
     def bytes_of_ids(self) -> tuple[bytes, ...]:
         """The UTF-8 bytes that each id stands for; nothing for control ids and `unk_id`."""
         processor, table = self._processor, []
-        for id in range(self.vocab_size):
+        for id in range(processor.vocab_size()):
             piece = processor.id_to_piece(id)
             if processor.is_control(id) or processor.is_unknown(id) or processor.is_unused(id):
                 table.append(b"")
@@ -100,37 +127,12 @@ class SentencePieceModel:
                 table.append(bytes([int(piece[3:5], 16)]))
             else:
                 table.append(piece.replace(_SPACE_MARK, " ").encode())
-        return tuple(table)
+        return (*table, *[b""] * (self.vocab_size - len(table)))
 
-    def token_bytes(self) -> np.ndarray:
-        """Returns int32 [vocab_size]: how many UTF-8 bytes of text each id stands for.
-
-        Over the ids of any text they sum to its length in bytes (with byte fallback and without
-        normalisation, as `twjax vocab train` makes models).
-        """
-        return np.array([len(piece) for piece in self.bytes_of_ids], np.int32)
-
-
-class Stream:
-    """Decodes ids as they come: `push` returns the text that is complete by now."""
-
-    def __init__(self, bytes_of_ids: Sequence[bytes]):
-        self._bytes_of_ids = bytes_of_ids
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def push(self, id: int) -> str:
-        """Returns the characters that `id` completes, often none or several."""
-        (id,) = _checked([id], len(self._bytes_of_ids))
-        return self._decoder.decode(self._bytes_of_ids[id])
-
-    def end(self) -> str:
-        """Returns what is left: U+FFFD for a character that never became whole."""
-        return self._decoder.decode(b"", final=True)
-
-
-def _checked(ids: Iterable[int], size: int) -> list[int]:
-    checked = [int(id) for id in ids]
-    for id in checked:
-        if not 0 <= id < size:
-            raise ValueError(f"id {id} is outside the vocabulary (0 to {size - 1}).")
-    return checked
+    @functools.cached_property
+    def partial(self) -> np.ndarray:
+        """bool [vocab_size]: byte pieces."""
+        found = np.zeros(self.vocab_size, bool)
+        for id in range(self._processor.vocab_size()):
+            found[id] = self._processor.is_byte(id)
+        return found

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from twjax.progress import track
-from twjax.vocab.model import SentencePieceModel
+from twjax.vocab.tokenizer_load import load_vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """Sizes of a text; `byte_tokens` are those that stand for a byte instead of characters."""
+    """Sizes of a text; `byte_tokens` are those that stand for bytes and not whole characters."""
 
     documents: int
     characters: int
@@ -27,11 +27,7 @@ class Fit:
 
 def measure(model: str | pathlib.Path, shards: Sequence[pathlib.Path]) -> Fit:
     """Encodes all texts of Parquet shards and counts."""
-    vocabulary = SentencePieceModel(model)
-    is_byte = np.array([
-        vocabulary.id_to_piece(id).startswith("<0x") and len(piece) == 1
-        for id, piece in enumerate(vocabulary.bytes_of_ids)
-    ])  # fmt: skip
+    vocabulary = load_vocabulary(model)
     counts = np.zeros(len(dataclasses.fields(Fit)), np.int64)
     for shard in track(shards, len(shards), f"encode {model}", "shards"):
         with pq.ParquetFile(shard) as file:
@@ -44,6 +40,6 @@ def measure(model: str | pathlib.Path, shards: Sequence[pathlib.Path]) -> Fit:
                     sum(map(len, texts)),
                     sum(len(text.encode()) for text in texts),
                     len(ids),
-                    int(is_byte[ids].sum()),
+                    int(vocabulary.partial[ids].sum()),
                 )
     return Fit(*map(int, counts))

@@ -25,6 +25,8 @@ _ENDED = regex.compile("[。！？!?]")
 # A line of a document that isn't Simplified as a whole needs more evidence: names and single
 # words in Simplified characters occur in Taiwan's texts.
 _MIN_FOREIGN = 6
+# Labels of `Region` that a conversion overtakes.
+_SIMPLIFIED = ("zh-Hans", "zh")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,8 @@ class ConvertSimplified(Step):
 
     A converted document has `lang` "zh-TW" and in `meta`: `converted`, what did it;
     `converted_from`, the old `lang`; `converted_xxh3`, the hash of the old text; and, if only
-    parts were converted, `converted_spans` ("0-12 40-77", code points of the new text). With these
+    parts were converted, `converted_spans` ("0-12 40-77", code points of the new text). A `region`
+    of "zh-Hans" or "zh" becomes "zh-Hant-TW", and `region_before` has the old one. With these
     and its edits `restore` makes the old document. Edits of kind "phrase" are the overlay's;
     those of kind "characters" are needed for the way back only, e.g. where 干 became 乾 in one
     place and 幹 in another. Converting again changes nothing.
@@ -120,6 +123,8 @@ class ConvertSimplified(Step):
         }
         if stretches != [(0, len(text))]:
             origin["converted_spans"] = " ".join(f"{start}-{stop}" for start, stop in done.spans)
+        if (region := document.meta.get("region")) in _SIMPLIFIED:
+            origin |= {"region": "zh-Hant-TW", "region_before": region}
         return dataclasses.replace(
             document, text=done.text, lang="zh-TW", meta={**document.meta, **origin}
         )
@@ -145,6 +150,8 @@ def restore(document: Document, edits: Iterable[Edit]) -> Document:
         del meta["converted"]
     except KeyError as error:
         raise ValueError(f"{document.id}: it wasn't converted; its meta has no {error}.") from None
+    if (region := meta.pop("region_before", None)) is not None:
+        meta["region"] = region
     listed = meta.pop("converted_spans", f"0-{len(document.text)}")
     stretches = [(int(a), int(b)) for a, _, b in (part.partition("-") for part in listed.split())]
     own = [

@@ -25,8 +25,9 @@ _WHERE = ("", "cue", "computing", "computing cue")
 
 # How far a word of `exclude` that may stand anywhere is looked for, in code points either way.
 _NEAR = 20
-# Cues in 1,000 characters of Simplified text, by document: 3 to 30 in software's manuals, at most
-# 0.8 in news and 1.6 in articles. One cue is enough where there is no room for two.
+# Cues in 1,000 Han characters of Simplified text, by document: 3 to 30 in software's manuals, at
+# most 0.8 in news and 1.6 in articles. Only Han, since a manual may be half code and commands. One
+# cue is enough where there is no room for two.
 _CUE_DENSITY = 0.0015
 _SHORT = 400
 _HASH_BITS = 18
@@ -116,7 +117,9 @@ class Overlay:
         if computing is None:
             cues = sum(rules[0].where.endswith("cue") for _, ((_, rules), *_) in found)
             least = 1 if len(text) <= _SHORT else 2
-            computing = cues >= max(least, _CUE_DENSITY * len(text))
+            points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+            han = np.count_nonzero((points >= 0x4E00) & (points < 0xA000))
+            computing = bool(cues >= max(least, _CUE_DENSITY * han))
         chosen: list[Match] = []
         free = 0
         for start, group in found:

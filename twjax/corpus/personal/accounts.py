@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (word lists and patterns stay in one piece)
 """Numbers of payment cards and bank accounts."""
 
 from __future__ import annotations
@@ -7,10 +8,13 @@ import regex
 from twjax.corpus.personal import identifiers
 from twjax.corpus.personal.patterns import (
     DASH,
+    NOT_PERSONAL_AFTER,
+    REMARK,
     SAMPLE,
     SPACE,
-    Cue,
+    THINGS,
     Found,
+    Nearest,
     Recognizer,
     after,
     before,
@@ -25,42 +29,54 @@ _GROUP = regex.compile("[0-9]++")
 _CARD_GROUPS = {
     *((14,), (15,), (16,), (17,), (18,), (19,), (4, 4, 4, 4), (4, 6, 5)),
     *((4, 6, 4), (4, 4, 4, 4, 3)),
-    (6, 10), (6, 13),
+    (6, 10), (6, 13), (1,) * 15, (1,) * 16,
 }  # fmt: skip
-_CARD_CUE = regex.compile(
-    r"(?:信用卡|卡號|簽帳|金融卡|刷卡|(?i:visa|master(?:card)?|jcb|amex|card))[^0-9\n\0]{0,12}$"
+_CARD = Nearest(
+    r"信用卡(?:卡?號碼?)?|[正副附]卡|卡片|卡號|簽帳|金融卡|刷卡?|持卡人?|聯名卡|這張卡|我的卡|扣[款繳]|付款"
+    r"|(?<![A-Za-z])(?i:visa|master\s?card|jcb|amex|american\sexpress|unionpay|(?:credit\s|debit\s)?card(?:[\s_]?(?:no|number|num))?|pan)",
+    THINGS
+    + r"|銷帳編號|代碼|代號|電話|帳號|儲值卡|會員卡|悠遊卡|一卡通|序號|繳款|條碼|(?i:tracking|order|invoice|imei)",
+    40,
 )
-_BANK = (
-    r"銀行|郵局|郵政|匯款|匯[入到至給]|轉帳|轉[入到至給]|存款|存入|存摺|存簿|帳戶|戶名|戶頭"
-    r"|金融卡|分行|農會|漁會|信用合作社|合庫|一銀|華銀|彰銀|中信|中國信託|國泰世華|玉山|台新"
-    r"|富邦|入帳|退款|撥款|薪轉|薪資|捐款|劃撥"
+_BANK_NAMES = (
+    r"銀行|郵局|郵政|中華郵政|分行|農會|漁會|信用合作社|合庫|一銀|華銀|彰銀|土銀|臺銀|台銀|中信|中國信託|國泰世華|國泰|玉山|台新|富邦|兆豐|永豐"
+    r"|元大|聯邦|遠東|凱基|新光|渣打|匯豐|星展|花旗|上海商銀|王道|樂天|將來|陽信|板信|三信|京城|安泰|日盛|台中商銀|高雄銀|(?<![A-Za-z])(?i:bank)"
 )
-_BANK_NEAR = regex.compile(rf"{_BANK}|(?<![A-Za-z])(?i:atm|bank)")
-_ACCOUNT_CUE = Cue(
-    r"帳號|帳戶|戶頭|存簿|(?<![A-Za-z])(?i:account|acct|a/c)(?:\s?(?i:no|number))?\.?",
-    r"(?:號碼|後|[一二三1-3])?\s?(?:[:：]\s?)?(?:[(（]?[0-9]{3}[)）]?\s?[\-－ ]?)?",
+_NOT_A_BANKS = (
+    r"(?<!遊戲|論壇|會員|使用者|登入|網站|信箱|[Ll][Ii][Nn][Ee]|FB|IG|臉書)(?<!遊戲的|論壇的)"
 )
-# 匯到玉山銀行(808) 0123-…, the account itself without the word for it.
-_BANK_RIGHT_BEFORE = Cue(
-    r"(?:(?:轉帳?|匯款?|存款?)[到至入給]|銀行|郵局|農會|漁會|信用合作社|分行|中信|合庫|中國信託|國泰世華|玉山|台新|富邦)(?:代[碼號])?",
-    r"[^0-9\n\0]{0,10}(?:[(（]?[0-9]{3}[)）]?[^0-9\n\0]{0,6})?",
-    link="",
+_ACCOUNT = rf"{_NOT_A_BANKS}(?:帳[號戶]|賬[號戶])(?:號碼)?|戶頭|存摺|存簿|(?<![A-Za-z])(?i:account|acct|a/c)(?:\s?(?i:no|number))?"
+_TRANSFER = r"匯款|匯[入到至給]|請匯|轉帳|轉[入到至給]|請轉|存款|存入|入帳|退款|撥款|薪轉|薪資|捐款|劃撥|戶名|受款|ATM"
+_BANK = Nearest(
+    rf"{_ACCOUNT}|{_BANK_NAMES}|{_TRANSFER}|(?:銀行)?代[碼號]|[(（]?(?<![0-9])[0-9]{{3}}[)）]",
+    THINGS
+    + r"|編號|電話|手機|門號|統一編號|身[分份]證(?:字號)?|卡號|信用卡|[0-9千萬]元|手續費|放款|存款餘額|資本|水號|電號|條碼|手機號碼|匯率|(?:遊戲|論壇|會員|使用者|登入|網站|信箱)的?帳號",
+    44,
 )
-# 訂金請轉 0123-…，銀行代碼808: the bank comes after.
-_TRANSFER_CUE = Cue(r"(?:請|再|先|直接|可以?)(?:轉帳?|匯款?)", link="[:：]?\\s?")
+_BANK_NEAR = regex.compile(
+    rf"{_BANK_NAMES}|{_TRANSFER}|存摺|存簿|儲[戶金蓄]|行庫|通儲|通提|提款|警示帳|人頭|(?<![A-Za-z])(?i:atm)"
+)
+_ACCOUNT_NEAR = regex.compile(
+    rf"(?:{_ACCOUNT})(?:{REMARK}|[(（][0-9]{{3}}[)）])?[^0-9\n\0。，]{{0,10}}(?:[(（]?[0-9]{{3}}[)）]?[^0-9\n\0]{{0,4}})?$"
+)
+# 帳戶 and 存摺 are a bank's, 帳號 may be anybody's.
+_OWN = regex.compile(r"(?:帳戶|戶頭|存摺|存簿)[^0-9。\n\0]{0,10}$")
+_NO_BANK = regex.compile(r"論壇|遊戲|登入|密碼|(?<![A-Za-z])(?i:login|password|game|user)")
+_ACCOUNT_AFTER = regex.compile(r"\s?號?[之的]?\s?(?:帳[戶號]|戶頭)")
+_TESTS = regex.compile(r"[^0-9\n\0]{0,12}(?:測試|範例|(?i:test))")
 
 
 def recognizers() -> list[Recognizer]:
     """Returns the recognizers of payment cards and bank accounts."""
-    more = r"(?:[\-－‐-―− \u00a0\u3000]?[0-9])"
-    spaced = rf"(?:(?:{SPACE}?{DASH}{SPACE}?|{SPACE})?[0-9])"
+    more = r"(?:(?: ?[\-－‐-―−] ?|[ \u00a0\u3000])?[0-9])"
+    spaced = r"(?:[ \u00a0\u3000\-－‐-―−._]{0,3}+[0-9])"
     link = r"\s?[:：]?\s?"
     return [
-        recognizer("card", rf"[2-6]{spaced}{{13,18}}(?![0-9])", _card, "numbers"),
+        recognizer("card", rf"[2-6]{spaced}{{13,18}}+(?![0-9])", _card, "numbers"),
         recognizer("bank account", rf"[0-9]{more}{{9,16}}(?![0-9])", _account, "numbers"),
         recognizer(
             "bank account",
-            rf"局號{link}(?P<n>[0-9]{{6}}{DASH}?[0-9][^0-9\n\0]{{0,4}}帳號{link}[0-9]{{6}}{DASH}?[0-9])(?![0-9])",
+            rf"局號(?:[及和與、/／&＋+]?\s?帳號)?{REMARK}?{link}(?P<n>[0-9]{{6}}{DASH}?[0-9](?:[^0-9\n\0]{{0,4}}帳號{REMARK}?{link}|{SPACE}?[\-－‐-―−/／、,，]?{SPACE}?)[0-9]{{6}}{DASH}?[0-9])(?![0-9])",
             _post_account,
             "numbers",
         ),
@@ -83,13 +99,16 @@ def _card(text: str, match: regex.Match[str]) -> Found | None:
     start = match.start()
     if before(text, start, 1).isdigit() or SAMPLE.stands_before(text, start):
         return None
-    for count in range(min(len(groups), 5), 0, -1):
+    for count in (*range(min(len(groups), 16), 14, -1), *range(min(len(groups), 5), 0, -1)):
         value = "".join(g[0] for g in groups[:count])
         sizes = tuple(len(g[0]) for g in groups[:count])
         if sizes not in _CARD_GROUPS or not identifiers.is_card_number(value):
             continue
         end = groups[count - 1].end()
-        if not _CARD_CUE.search(before(text, start, 40)) and (
+        named = _CARD.says(text, start)
+        if named is False or _TESTS.match(after(text, end, 20)):
+            return None
+        if not named and (
             _joined(text, start, end)
             or in_address_of_page(text, start)
             or is_numbered_thing(text, start, end)
@@ -107,20 +126,29 @@ def _account(text: str, match: regex.Match[str]) -> Found | None:
     # 9990… is what surrogates are made of.
     if value.startswith("9990") or len(set(value)) == 1 or _joined(text, start, end):
         return None
-    left = before(text, start, 80)
-    named = _ACCOUNT_CUE.stands_before(text, start) and (
-        _BANK_NEAR.search(left) or _BANK_NEAR.search(after(text, end, 40))
-    )
-    bank_after = (
-        _TRANSFER_CUE.stands_before(text, start)
-        and _BANK_NEAR.search(after(text, end, 24))
-        and not identifiers.is_mobile(value)
-    )
-    if not (named or bank_after) and (
-        not _BANK_RIGHT_BEFORE.stands_before(text, start) or is_numbered_thing(text, start, end)
-    ):
+    named = _BANK.says(text, start)
+    if not named:
         return None
-    return Found("bank account", start, end, value)
+    if NOT_PERSONAL_AFTER.match(after(text, end, 20)) and not _ACCOUNT_AFTER.match(text, end):
+        return None
+    left, right = before(text, start, 60), after(text, end, 40)
+    near = bool(_BANK_NEAR.search(left) or _BANK_NEAR.search(right))
+    direct = bool(_ACCOUNT_NEAR.search(left))
+    # An account may have a mobile's digits, if it isn't grouped like one.
+    if identifiers.is_mobile(value) and not (direct and near and match[0].isdigit()):
+        return None
+    if direct:
+        # 帳號 alone may be of a forum; banks' have 11 digits or more.
+        sure = near or (
+            (10 if _OWN.search(left) else 11) <= len(value) <= 14
+            and not _NO_BANK.search(left + right[:12])
+        )
+    else:
+        # 02-8590-6604 of somebody at a bank.
+        split = identifiers.split_landline(value)
+        phone = split is not None and _GROUP.findall(match[0])[0] == split[0]
+        sure = near and not phone
+    return Found("bank account", start, end, value) if sure else None
 
 
 def _post_account(text: str, match: regex.Match[str]) -> Found | None:

@@ -85,7 +85,7 @@ def is_card_number(value: str) -> bool:
         or (size == 16 and (51 <= two <= 55 or 2221 <= four <= 2720 or 3528 <= four <= 3589))
         or (size == 15 and two in (34, 37))
         or (size >= 16 and two == 62)
-        or (size == 16 and (four == 6011 or two == 65))
+        or (size == 16 and (four == 6011 or two == 65 or 6440 <= four <= 6499))
         or (size == 14 and (two in (36, 38, 39) or 3000 <= four <= 3059))
     )
     return scheme and luhn_check_digit(value[:-1]) == value[-1] and len(set(value)) > 1
@@ -102,8 +102,9 @@ def is_health_card(value: str) -> bool:
 def is_passport(value: str) -> bool:
     """Whether this has the shape of a passport number: 9 digits, or 1–2 letters and 6–8 digits.
 
-    Nine digits are Taiwan's (ICAO Doc 9303 has no checksum in the visible number); "000…" is left
-    out, since no series of it was issued.
+    Nine digits without a checksum are Taiwan's, those of chip passports begin with 3 (Microsoft
+    Purview, "Taiwan passport number"); the others are of foreigners. "000…" is left out: it is what
+    stand-ins begin with.
     """
     letters = value.rstrip("0123456789")
     digits = value[len(letters) :]
@@ -115,14 +116,14 @@ def is_passport(value: str) -> bool:
 
 
 def is_mobile(value: str) -> bool:
-    """Whether this is a mobile number of Taiwan, 0900–0989 and six digits.
+    """Whether this is a mobile number of Taiwan, 0900–0989, or a personal one, 0991–0999.
 
-    0990–0999 are for personal numbering, not for mobiles (libphonenumber's metadata for TW), and
-    six zeros are a mask.
+    0990–0999 are for personal numbering (libphonenumber's metadata for TW), of which 0990 is left
+    to stand-ins; six zeros are a mask.
     """
     if len(value) != 10 or not (value.isascii() and value.isdigit()):
         return False
-    return value.startswith("09") and value[2] != "9" and value[4:] != "000000"
+    return value.startswith("09") and value[2:4] != "90" and value[4:] != "000000"
 
 
 def is_landline(area: str, local: str) -> bool:

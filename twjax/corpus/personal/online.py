@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (word lists and patterns stay in one piece)
 """E-mail addresses, LINE ids and IP addresses."""
 
 from __future__ import annotations
@@ -31,29 +32,66 @@ _IP_CUE = regex.compile(
 )
 _VERSION_CUE = regex.compile(
     r"(?i)(?:版本?|(?<![a-z])(?:v|ver\.?|version|release|build|sdk|driver|firmware|oid)|韌體|更新"
-    r"|升級|第|§|節|章|條|附[表錄件])[\s:：=\"'是為號到至\-]{0,4}$|[a-z][a-z.]*[/\-_@=~^\s]+$"
+    r"|升級|驅動程式|第|§|節|章|條|附[表錄件])[\s:：=\"'是為號到至\-]{0,4}$|[a-z][a-z.]*[/\-_@=~^]+\s?$"
+    r"|(?<![a-z])(?:chrome|chromium|firefox|safari|edge|opera|windows|android|ios|macos|linux|kernel|nginx|apache|python|java"
+    r"|node|php|mysql|office|adobe|acrobat|flash|nvidia|intel|amd|snmp|update|patch|to|upgrade[ds]?|library|package|dll)\s$"
 )
-# 帳號：「…」 between LINE and the id.
-_LINE_ID = (
-    r"(?:[\u4e00-\u9fff]{0,6}[（(](?=ID|Id|id|帳號))?"
-    r"[ \u3000]?(?P<id>(?:的)?(?:ID|Id|id|帳號|賬號))?[ \u3000]?(?P<link>[:：=＝]|是|為|搜尋|→)?"
-    r"(?:[ \u3000]|\n)?"
-    r"[\"'「『(（【]?(?P<n>@?[A-Za-z0-9][A-Za-z0-9._\-]{2,19}+)(?![A-Za-z0-9@/])"
+_IP_AFTER = regex.compile(
+    r"[^\n\0。]{0,6}(?i:(?<![a-z])ip(?![a-z])|嘗試|連[線接入]|登[入錄]|攻擊|暴力|封鎖|掃描|留言|發文|來襲|入侵|的貢獻|這個位址|位址|主機|逾時|亂留)|\s-\s-\s\[|\s+(?:GET|POST)"
 )
+# What may stand between LINE and the id: 的ID是, 帳號：「, ／, 可以加我嗎？ID是.
+# Nothing else: 賴致翔：…, LINE或者是….
+_GAP = r"(?:[\s:：=＝→~～/／|｜「『“\"'（(【\[？?，,、…\->]|帳[號戶]?|賬號|[的是為叫請加我你妳他她可以嗎聊一下喔哦呀啊吧呢唷個好友搜尋找用號碼這組暱稱聯絡繫阿明小詢問洽諮訂購預約看房詳談私訊密報直接歡迎新增到])"
+_SAID = r"(?:\s(?i:is|as|at|no\.?|number|name|account)(?=[\s:：])|\s?[(（\[【](?![A-Za-z0-9@._\-]{3,}[)）\]】])[^()（）\[\]【】\n\0]{1,16}[)）\]】])"
+_LINE_GAP = rf"(?P<gap>(?:[_\- ]?(?i:id))?{_SAID}?{_GAP}{{0,16}}?(?:(?<![A-Za-z])(?:ID|Id|id|iD){_SAID}?{_GAP}{{0,8}}?)?)"
+_LINE_ID = rf"{_LINE_GAP}(?<![A-Za-z0-9@._\-])(?P<n>@?[A-Za-z0-9][A-Za-z0-9._\-]{{2,24}}+)(?![A-Za-z0-9@/(=])"
 _NOT_A_LINE_ID = regex.compile(
     r"(?i)https?|www|line|official|group|today|pay|points?|store|note|shop|bot|notify|login|taxi"
-    r"|music|webtoon|messaging|account|developers?|friends?|play|bank|mobile|app|number|numbers"
-    r"|xxx+|example-.*|.*\.(?:com|me|tw|net|org|ee)(?:\..*)?|[.\-_0]+"
+    r"|music|webtoon|messaging|account|developers?|friends?|play|bank|mobile|app|number|numbers|tv|voom|keep|api|ads?|biz|works|stickers?|camera|game|games|corp(?:oration)?"
+    r"|facebook|fb|ig|instagram|wechat|whatsapp|telegram|email|e-?mail|gmail|phone|tel|discord|skype|id|qr|qrcode|url|token|liff|beacon|tmall|android|ios|iphone|windows|chat|call|message|meet|zoom|google|youtube|twitter|threads|messenger|only|please|the|and|add|me"
+    r"|xxx+|example-.*|.*\.(?:com|tw|net|org|ee|me|io)(?:\..*)?|[.\-_0]+"
 )
 # jay.tw may be an id if it's said to be one.
-_SHORT_HOST = regex.compile(r"(?i)[a-z0-9_\-]{1,12}\.(?:tw|me)")
-_ADD_ME = regex.compile(r"(?:加|私)我?的?\s?$")
+_SHORT_HOST = regex.compile(r"(?i)(?!line\.|lin\.)[a-z0-9_\-]{1,12}\.(?:tw|me|ee|io)")
+# Of a LINE ID is said: required, case-sensitive, ….
+_NOT_SAID = regex.compile(
+    r"(?i)required|optional|invalid|valid|unique|private|public|missing|empty|already.*|unknown|shown|hidden|correct|incorrect|wrong|case.*|not|not.*|different|available|unavailable|needed|used|linked|displayed|below|above|here|your|their|this|that|also|just|still|only|same|none|null|string|undefined|too|being|never|always|locked|banned|taken|longer|shorter|following|simply|verified"
+)
+_IS = regex.compile(r"\s(?i:is|as|at)\s")
+# What leads to an id; 賴 and LINE need one of these on either side.
+_LEADS = regex.compile(
+    r"[:：=＝→~～/／|｜「『“\"]|是|為|叫|加|搜尋|帳[號戶]?|賬號|[（(]$|我|聊|洽|請|\n"
+)
+_ADD = regex.compile(
+    r"(?:加|請|洽|用|私|或|我|個人|聯絡|連絡|聯繫|傳|有|留|給|新增|搜尋|詢問?|約|軟體|方式|[:：／/]|(?i:(?<![a-z])(?:my|via|add|me on)))(?:一?下|我|你|妳|他|她|的|個)*\s?$"
+)
+# The gap says that something else was said.
+_GAP_OF_OTHERS = regex.compile(
+    r"[0-9]|電話|手機|信箱|[Ee]-?mail|群組?|官方|貼圖|點數|股|版本|性|回覆|傳[了送給]|[，,]\s?[^A-Za-z0-9@]{0,16}(?:網址|密碼|代碼|優惠碼|序號|輸入)"
+)
+# 信賴, 依賴, 賴床, 賴清德: not the messenger.
 _BEGINS = regex.compile(r"(?:^|[\n\0。！)）\]】])[\s>→*\-●]{0,3}$")
-_FORM = regex.compile(r"(?:聯絡|連絡|聯繫)(?:方式|資訊)?[:：]\s?$")
+_BEGINS_CLAUSE = regex.compile(r"(?:^|[\n\0，。；：！*\-）)、])\s{0,2}$")
+_NAMED = regex.compile(r"(?i:id)|帳|賬|搜尋")
+_MARK = regex.compile(r"[:：=＝→]|是")
+_NOT_LAI = regex.compile(r"[信依仰無倚抵耍誣姓憑]$")
 _IN_URL_USER = regex.compile(r"://[^\s/@\u3400-\u9fff]*+$")
 _SITE = regex.compile("網站|網址|轉址")
 _CHINESE = regex.compile(r"[\u4e00-\u9fff]")
-_ADD = regex.compile(r"(?:加|用|私|的|或|我|個人|聯絡|[:：])\s?$")
+
+
+_LOCAL = r"[A-Za-z0-9_](?:[A-Za-z0-9._%+\-]|\s?[(\[{]dot[)\]}]\s?){0,63}"
+# amy (at) gmail (dot) com, amy at gmail dot com, amy 小老鼠 gmail.com
+_DOT = r"(?:\.|\s?[(\[{（](?i:dot|點)[)\]}）]\s?|\s(?i:dot)\s|\s?點\s?)"
+_HIDDEN_HOST = rf"[A-Za-z0-9\-]{{1,63}}+(?:{_DOT}[A-Za-z0-9\-]{{2,24}}+){{1,4}}"
+_A_DOT = regex.compile(_DOT)
+# Around the at: brackets, spaces, or marks.
+_OPEN, _CLOSED = r"[(（\[{< #_]", r"[)）\]}> #_]"
+# Spoken of without brackets only for hosts of mailboxes.
+_MAIL_HOST = regex.compile(
+    r"(?i)(?:gmail|yahoo|hotmail|outlook|icloud|msn|live|kimo|pchome|proton(?:mail)?|aol|me|mac|qq|163|126|[a-z0-9\-]*mail)\.[a-z]"
+    r"|.*(?:edu|com|org|net|gov|idv)\.tw$|.*hinet\.net$"
+)
 
 
 def recognizers() -> list[Recognizer]:
@@ -68,14 +106,31 @@ def recognizers() -> list[Recognizer]:
         *(
             recognizer(
                 "e-mail",
-                rf"{at}(?<=(?P<l>(?<![A-Za-z0-9._%+\-])[A-Za-z0-9_][A-Za-z0-9._%+\-]{{0,63}})"
-                rf" ?{at}) ?"
-                r"(?P<d>(?:[A-Za-z0-9\-]{1,63}+\.){1,8}[A-Za-z]{2,24}+)(?![A-Za-z0-9@])",
-                _email,
+                rf"{at}(?<={_OPEN}{at})(?={_CLOSED})"
+                rf"(?<=(?P<l>(?<![A-Za-z0-9._%+\-]){_LOCAL}) ?{_OPEN}{at}){_CLOSED} ?(?P<d>{_HIDDEN_HOST})(?![A-Za-z0-9@])",
+                _hidden_email,
+                needs=at,
             )
-            for at in (r"\[at\]", r"\(at\)", "（at）", r"\(AT\)")
+            for at in ("at", "AT", "At", "@")
         ),
-        *(recognizer("LINE id", word + _LINE_ID, _line) for word in ("LINE", "Line", "賴")),
+        recognizer(
+            "e-mail",
+            rf"@(?<=(?P<l>(?<![A-Za-z0-9._%+\-]){_LOCAL}) @)(?P<d>{_HIDDEN_HOST})(?![A-Za-z0-9@])",
+            _hidden_email,
+            needs=" @",
+        ),
+        recognizer(
+            "e-mail",
+            rf"小老鼠(?<=(?P<l>(?<![A-Za-z0-9._%+\-]){_LOCAL}) ?[（(]?小老鼠)[)）]? ?(?P<d>{_HIDDEN_HOST})(?![A-Za-z0-9@])",
+            _hidden_email,
+            needs="小老鼠",
+        ),
+        recognizer(
+            "e-mail",
+            rf"@(?<=(?P<l>(?<![A-Za-z0-9._%+\-]){_LOCAL})@)(?=[A-Za-z0-9\-]{{1,63}}+\s?(?:[(\[{{（]|(?i:dot)[ ]))(?P<d>{_HIDDEN_HOST})(?![A-Za-z0-9@])",
+            _hidden_email,
+        ),
+        *(recognizer("LINE id", word + _LINE_ID, _line) for word in ("LINE@?", "Line@?", "賴")),
         recognizer(
             "LINE id",
             rf"line(?:\.me/(?:R/)?ti/p/(?P<page>[~@]?[A-Za-z0-9._\-]{{4,40}}+)|{_LINE_ID})",
@@ -116,47 +171,90 @@ def _email(text: str, match: regex.Match[str]) -> Found | None:
     return Found("e-mail", start, match.end(), f"{local}@{host}".lower())
 
 
+def _hidden_email(text: str, match: regex.Match[str]) -> Found | None:
+    local = _A_DOT.sub(".", match["l"].strip())
+    host = _A_DOT.sub(".", match["d"])
+    if _RESERVED_HOST.search(host) or _FILE_ENDING.search(host) or len(local) < 2:
+        return None
+    if "\n" in match[0] or not host.rpartition(".")[2].isalpha():
+        return None
+    bracketed = (
+        match[0][0] == "小"
+        or text[match.start() - 1] in "(（[{<#"
+        or ("@" not in match[0] and "." not in match["d"])
+    )
+    if not bracketed and not _MAIL_HOST.match(host):
+        return None
+    start = match.start("l")
+    if before(text, start, 1) == "@" or local.lower() in ("available", "mail", "me", "contact"):
+        return None
+    return Found("e-mail", start, match.end("d"), f"{local}@{host}".lower())
+
+
 def _line(text: str, match: regex.Match[str]) -> Found | None:
     if match.groupdict().get("page"):
         return _link(match)
-    value = match["n"].rstrip("._-")
-    left = before(text, match.start(), 24)
-    named = bool(match["id"])
-    host = _NOT_A_LINE_ID.fullmatch(value.removeprefix("@"))
-    if (host and not (named and _SHORT_HOST.fullmatch(value))) or len(value) < 4:
-        return None
-    if "\n" in match[0] and not named:
-        return None
-    if left[-1:].isascii() and (left[-1:].isalnum() or left[-1:] in ("_", "-", "/", ".")):
-        return None
-    asked = bool(_ADD.search(left))
-    word = match[0][0]
-    if value.isdigit():
-        sure = named and len(value) >= 6
-    elif value.startswith("@"):
-        sure = True
-    else:
-        mixed = any(not c.isalpha() for c in value)
-        # A line of a form, or 加我賴 and a name in small letters.
-        small = value.islower() and len(value) >= 6
-        right = after(text, match.end(), 1)
-        begins = bool(_BEGINS.search(left)) and "：" in match[0]
-        form = (begins or bool(_FORM.search(left))) and right in ("", "\n", "。", " ")
-        sure = (small and (form or (word == "賴" and bool(_ADD_ME.search(left))))) or (
-            named or (mixed and (asked or bool(match["link"]))) or (asked and bool(match["link"]))
-        )
-    if word in "l賴":
-        sure = sure and (named or asked or bool(match["link"]))
-        # `line id = …` in English is some program's.
-        sure = sure and (
-            word == "賴"
-            or bool(_CHINESE.search(left + match[0] + after(text, match.end(), 3)))
-            or "：" in match[0]
-        )
-    if not sure:
-        return None
     start = match.start("n")
-    return Found("LINE id", start, start + len(value), value.lower())
+    value = match["n"].rstrip("._-")
+    word, gap = match[0][0], match["gap"]
+    left = before(text, match.start(), 24)
+    named = bool(_NAMED.search(gap))
+    bare = value.removeprefix("@")
+    host = _NOT_A_LINE_ID.fullmatch(bare)
+    if len(value) < 4 or (
+        host
+        and not ((named or _MARK.search(gap) or _ADD.search(left)) and _SHORT_HOST.fullmatch(value))
+    ):
+        return None
+    if left[-1:].isascii() and (left[-1:].isalnum() or left[-1:] in ("_", "-", "/", ".", "#", "<")):
+        return None
+    if (word == "賴" and _NOT_LAI.search(left)) or _GAP_OF_OTHERS.search(gap):
+        return None
+    if _IS.search(gap) and bare.isalpha() and _NOT_SAID.fullmatch(bare):
+        return None
+    # A date, a price or a clock isn't an id, a telephone number only if it's said to be.
+    right = after(text, start + len(value), 2)
+    if not any(c.isalpha() for c in bare) and not (named and bare.isdigit() and len(bare) >= 6):
+        return None
+    if "\n" in gap and not named:
+        return None
+    leads, asked = bool(_LEADS.search(gap)), bool(_ADD.search(left))
+    if value[0] == "@":
+        sure = True
+    elif any(not c.isalpha() for c in bare):
+        spoken = bool(_BEGINS_CLAUSE.search(left)) and bool(_CHINESE.match(right.strip()[:1]))
+        sure = named or leads or asked or spoken
+    else:
+        # A word of letters only: 加我賴 kevinlin, a line of a form, LINE ID littlefish.
+        ends = right[:1] in (
+            "",
+            "\n",
+            "\0",
+            "。",
+            " ",
+            "，",
+            "！",
+            "、",
+            "；",
+            ")",
+            "）",
+            "」",
+            '"',
+            "～",
+        )
+        small = bare.islower() or bare[1:].islower()
+        chinese = word == "賴" or bool(_CHINESE.search(left + gap + after(text, match.end(), 6)))
+        marked = (bool(_MARK.search(gap)) and chinese) or (
+            bool(_BEGINS.search(left)) and "：" in gap
+        )
+        sure = named or (
+            small and len(bare) >= 5 and ends and (asked or marked or (word == "賴" and leads))
+        )
+    # `line 3: error_x` and `line_id = …` in English are some program's.
+    mine = named and _ADD.search(left)
+    if sure and word == "l" and not mine and not (named and ("_" in gap or _MARK.search(gap))):
+        sure = bool(_CHINESE.search(left + match[0] + after(text, match.end(), 6))) or "：" in gap
+    return Found("LINE id", start, start + len(value), value.lower()) if sure else None
 
 
 def _link(match: regex.Match[str]) -> Found | None:
@@ -184,7 +282,7 @@ def _ipv4(text: str, match: regex.Match[str]) -> Found | None:
         return None
     if not address.is_global or address.is_multicast or match[0] in _NOBODYS_IP:
         return None
-    if not _IP_CUE.search(left):
+    if not _IP_CUE.search(left) and not _IP_AFTER.match(after(text, end, 16)):
         octets = address.packed
         if _VERSION_CUE.search(left) or max(octets) < 32 or match[0].endswith(".0.0"):
             return None

@@ -32,7 +32,7 @@ class Found(NamedTuple):
     value: str
 
 
-Where = Literal["text", "numbers", "tokens"]
+Where = Literal["text", "numbers", "tokens", "plates"]
 Check = Callable[[str, "regex.Match[str]"], Found | None]
 
 
@@ -40,18 +40,22 @@ Check = Callable[[str, "regex.Match[str]"], Found | None]
 class Recognizer:
     """A quick pattern and the check that makes a find of a match, or nothing.
 
-    Patterns for `where` "numbers" or "tokens" read only the text around those (see `windows`).
+    A text without `needs`, a piece of every match, isn't read at all.
+    Patterns for `where` other than "text" read only the text around such places (see `windows`).
     """
 
     kind: str
     pattern: regex.Pattern[str]
     check: Check
     where: Where
+    needs: str = ""
 
 
-def recognizer(kind: str, pattern: str, check: Check, where: Where = "text") -> Recognizer:
+def recognizer(
+    kind: str, pattern: str, check: Check, where: Where = "text", needs: str = ""
+) -> Recognizer:
     """Compiles the pattern; `regex.VERSION1` gives set operations and full lookbehind."""
-    return Recognizer(kind, regex.compile(pattern, regex.VERSION1), check, where)
+    return Recognizer(kind, regex.compile(pattern, regex.VERSION1), check, where, needs)
 
 
 def codes_of(text: str) -> np.ndarray:
@@ -64,10 +68,43 @@ def codes_of(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").copy()
 
 
+# 〇九一二－三四五－六七八: numerals read one by one, no units among them.
+_HAN_VALUES = {c: i for i, c in enumerate("〇一二三四五六七八九")} | {"零": 0, "○": 0, "◯": 0}
+_HAN_NUMBER = regex.compile(
+    rf"[{''.join(_HAN_VALUES)}](?:{SEPARATOR}{{0,3}}+[{''.join(_HAN_VALUES)}]){{5,}}+"
+)
+_HAN_DIGIT = np.zeros(0x10000, bool)
+_HAN_DIGIT[[ord(c) for c in _HAN_VALUES]] = True
+_SEPARATORS = np.zeros(0x10000, bool)
+_SEPARATORS[[ord(c) for c in " \u00a0\u3000-－‐‑‒–—―−.．()（）・"]] = True
+
+
+def _han_numbers(text: str, codes: np.ndarray) -> list[tuple[int, str]]:
+    """Returns places and numerals of numbers of 6 Han digits or more, of which 3 differ."""
+    low = codes if codes.itemsize == 2 else np.minimum(codes, 0xFFFF)
+    places = np.flatnonzero(_HAN_DIGIT[low])
+    if len(places) < 6:
+        return []
+    gap = np.diff(places)
+    joined = (gap == 1) | ((gap <= 4) & _SEPARATORS[low[places[:-1] + 1]])
+    edges = np.flatnonzero(np.diff(joined, prepend=False, append=False))
+    firsts, lasts = edges[::2], edges[1::2]
+    found: list[tuple[int, str]] = []
+    for start in places[firsts[lasts - firsts >= 5]].tolist():
+        match = _HAN_NUMBER.match(text, start)
+        if match is None:
+            continue
+        # 陳○○○○○○ hides a name.
+        if len({_HAN_VALUES.get(c) for c in match[0]} - {None, 0}) >= 3:
+            found += [(start + i, c) for i, c in enumerate(match[0]) if c in _HAN_VALUES]
+    return found
+
+
 def fold(text: str) -> tuple[str, np.ndarray]:
     """Returns the text with full-width letters, digits, ＠ and ． as ASCII, and its code points.
 
-    Every offset stays. The punctuation of Chinese text stays too: patterns know both widths.
+    Numbers in Han digits become ASCII too. Every offset stays. The punctuation of Chinese text
+    stays too: patterns know both widths.
     """
     codes = codes_of(text)
     if codes.itemsize == 1:
@@ -76,9 +113,12 @@ def fold(text: str) -> tuple[str, np.ndarray]:
     wide = (codes - kind(0xFF20)) < 0x3B
     wide |= (codes - kind(0xFF10)) < 10
     wide |= codes == 0xFF0E
-    if not wide.any():
+    han = _han_numbers(text, codes)
+    if not han and not wide.any():
         return text, codes
     codes[wide] -= kind(0xFEE0)
+    for place, char in han:
+        codes[place] = 48 + _HAN_VALUES[char]
     codec = "utf-16-le" if codes.itemsize == 2 else "utf-32-le"
     return codes.tobytes().decode(codec, "surrogatepass"), codes
 
@@ -98,9 +138,15 @@ def after(text: str, end: int, size: int) -> str:
     return text[end : end + size].partition(BREAK)[0]
 
 
-# Between a cue and its value: 電話是：「…」, "phone": "…", 電話\n…
+# What a form remarks on a field: 電話（日）：, 生日(7碼或8碼)：.
+REMARK = (
+    r"(?:\s?[(（\[【〔](?![0-9\s\-+]{0,12}[)）\]】〕])[^()（）\[\]【】〔〕\n\0]{1,24}[)）\]】〕])"
+)
+# Between a cue and its value: 電話是：「…」, "phone": "…", 電話\n…, 電話（日）請撥…
 _LINK = (
-    r"(?:號碼|[號码碼])?[\"'」』】\])）]{0,2}\s{0,4}(?:是|為|:|：|=|＝|->|→|\||/)?\s{0,4}"
+    rf"(?:號碼|[號码碼])?{REMARK}?"
+    r"[\"'」』】\])）]{0,2}\s{0,4}(?:已?[改換更][成為]|就?是|為|如[下右]|請[洽撥打]|洽詢?|詢問|搜尋|(?<=\s)(?i:is|as)(?=[\s:]))?"
+    r"\s{0,2}(?:[:：=＝→|/]|->)?\s{0,4}"
     r"[\"'「『【\[(（#＃]{0,2}"
 )
 
@@ -117,12 +163,14 @@ class Cue:
         return self._pattern.match(before(text, start, 60)) is not None
 
 
-# Words before numbers that aren't a person's, whatever their digits look like.
+# Nouns before numbers that aren't a person's, whatever their digits look like.
+THINGS = (
+    r"第|字第?|字號|文號|案號|單號|編號|序號|流水號|條碼|料號|型號|批號|貨號|學號|書號|票號|發票|追蹤碼?"
+    r"|識別碼|產品碼|金額|總[計額價]|版本|病歷號?|保單|訂單|購物|合約|契約|收據|憑證|報單|市值|營收|預算"
+    r"|統編|會員號|工號|核准|許可證|地號|建號|股票|餘額|價格|數量|人次|准考證號?|索書|專利|商標|公告"
+)
 NOT_PERSONAL = Cue(
-    r"第(?:[0-9\s、,，及與和~～\-至]{0,48})|字第?|字號|文號|案號|單號|編號|序號|流水號|條碼|料號"
-    r"|型號|批號|貨號|學號|書號|代碼|代號|票號|發票|發票號碼|追蹤碼?|識別碼|產品碼|金額|總[計額價]|版本"
-    r"|病歷|保單|訂單|購物|合約|契約|收據|憑證|報單|市值|營收|預算|(?<![的新舊個支組換打])號碼"
-    r"|統編|統一編號|會員號|工號|核准|許可證|證號|地號|建號|股票|餘額|價格|數量|人次"
+    rf"第(?:[0-9\s、,，及與和~～\-至]{{0,48}})|{THINGS}|代碼|代號|統一編號|證號|(?<![的新舊個支組換打])號碼"
     r"|(?<![A-Za-z])(?i:i\s?s\s?b\s?n|issn|ean|upc|sku|s/n|sn|no\.?|ref\.?|order|invoice|ticket|case|id|uid|pid"
     r"|code|key|hash|seq|serial|token|timestamp|time|ts|version|ver\.?|v|build|commit|rev|zip|amount"
     r"|price|total|count|values|sum|size|offset|lot|batch|model|part|doi|pmid|arxiv|tracking)"
@@ -130,11 +178,47 @@ NOT_PERSONAL = Cue(
     r"|(?<=[A-Za-z0-9]_)(?i:id|no|num|sn|seq|code|key|ts|time|hash|ref)"
     r"|[$＄€£¥#＃№]"
 )
+# A noun governs a number over a few words, a colon and a space: 訂單已成立 09…, 編號欄位：09….
+_SAME_CLAUSE = regex.compile(
+    r"[^，,。；;、！？!?\n\0（）()\]】〕:：\s]{0,6}+\s{0,2}(?:[^\s\u3400-\u9fff]{1,3}\s?)?"
+)
+_SENTENCE_ENDS = regex.compile(r"[。！!；]")
+
+
+class Nearest:
+    """Whether words for a kind of value, or words for other things, stand nearest before it.
+
+    Of two that end in the same place the first group's wins: 身分證字號 over 字號. Words for the
+    kind reach over `reach` characters up to the end of a sentence, the others over a clause.
+    """
+
+    def __init__(self, yes: str, no: str = THINGS, reach: int = 32):
+        self._pattern = regex.compile(f"(?r)(?:(?P<yes>{yes})|(?P<no>{no}))", regex.VERSION1)
+        self._reach = reach
+
+    def says(self, text: str, start: int) -> bool | None:
+        """Returns True or False for the nearest group of words, None where neither governs."""
+        left = before(text, start, self._reach)
+        end = len(left)
+        # The words nearest may be another number's: 公告：洽阿源 09…
+        for _ in range(3):
+            found = self._pattern.search(left, 0, end)
+            if found is None:
+                return None
+            gap = left[found.end() :]
+            if found["no"] is None:
+                return None if _SENTENCE_ENDS.search(gap) else True
+            if _SAME_CLAUSE.fullmatch(gap):
+                return False
+            end = found.start()
+        return None
+
+
 # What manuals write to show a form or to test one.
 SAMPLE = Cue(r"格式(?:為|是|如|:|：)?|範例|測試用?(?:信用)?卡號?|(?i:test\scard(?:\snumber)?)")
 # And after them.
 NOT_PERSONAL_AFTER = regex.compile(
-    r"\s{0,2}(?:(?:[、及與和~～\-]\s?[0-9]{6,12}\s?){0,4}(?:號(?!碼|，|。)|令|函)"
+    r"\s{0,2}千?(?:(?:[、及與和~～\-]\s?[0-9]{6,12}\s?){0,4}(?:號(?!碼|，|。)|令|函)"
     r"|(?:美|日|港|歐|韓|英|澳|人民|新?[臺台])?[元圓幣金]|股|張|件|筆|噸|公[里斤尺噸頃]|人|次|%|％|萬|億|年|位元)"
 )
 # Inside a URL, a path or an assignment, digits name a thing.
@@ -151,6 +235,14 @@ def in_address_of_page(text: str, start: int) -> bool:
     near = before(text, start, 80)
     found = _IN_URL.search(near)
     return found is not None
+
+
+def joins_word(text: str, start: int) -> bool:
+    """Whether the letters, digits or version before the position run on into it."""
+    left = before(text, start, 2)
+    if not left or not left[-1].isascii():
+        return False
+    return left[-1].isalnum() or left[-1] == "_" or (left[-1] in "-." and left[:1].isalnum())
 
 
 def is_numbered_thing(text: str, start: int, end: int) -> bool:

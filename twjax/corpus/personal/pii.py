@@ -23,6 +23,7 @@ from twjax.corpus.personal import (
     papers,
     persons,
     phones,
+    plates,
     surrogates,
     windows,
 )  # fmt: skip
@@ -65,7 +66,7 @@ _NEIGHBOURHOOD = 60
 
 @functools.cache
 def _recognizers(kinds: frozenset[str]) -> tuple[Recognizer, ...]:
-    files = (keys, online, addresses, papers, births, accounts, phones, persons)
+    files = (keys, online, addresses, papers, plates, births, accounts, phones, persons)
     return tuple(r for file in files for r in file.recognizers() if r.kind in kinds)
 
 
@@ -84,6 +85,8 @@ def _scan(folded: str, codes: np.ndarray, kinds: frozenset[str]) -> Iterator[Fou
     for one in _recognizers(kinds):
         window = cut.get(one.where)
         check, text = one.check, window.text if window else folded
+        if one.needs not in text:
+            continue
         for match in one.pattern.finditer(text):
             found = check(text, match)
             if found is not None:

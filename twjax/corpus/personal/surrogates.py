@@ -41,8 +41,9 @@ from twjax.corpus.personal.births import MONTH
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _HAN_DIGITS = "〇一二三四五六七八九"
-_CALENDAR = regex.compile(r"(?:中華)?民國|西元|公元")
+_CALENDAR = regex.compile(r"(?:中華)?民國|西元|公元|國曆")
 _STEMS = "甲乙丙丁戊己庚辛壬癸"
+_SPACED = regex.compile("(?<![0-9])[0-9] [0-9](?![0-9])")
 _NUMBER = regex.compile(r"[0-9]+|[〇○零一二三四五六七八九十廿卅元百]+")
 _COUNTED = regex.compile(
     rf"(?P<n>{NUMERAL})(?P<unit>\s?[段巷弄衖號樓鄰室Ff]|(?=[\-－之]))|(?<=[\-－之])(?P<m>{NUMERAL})"
@@ -92,14 +93,18 @@ def surrogate(kind: str, written: str, draw: Draw) -> str:
 
 
 def refill(written: str, digits: str) -> str:
-    """Puts other digits where the digits are, each in the width of the one it replaces."""
+    """Puts other digits where the digits are, each in the writing of the one it replaces."""
     supply = iter(digits)
+    zero = next((c for c in written if c in "零○◯"), "〇")
     out = []
     for char in written:
         if "0" <= char <= "9":
             out.append(next(supply))
         elif "０" <= char <= "９":
             out.append(chr(ord(next(supply)) + 0xFEE0))
+        elif char in "〇零○◯一二三四五六七八九":
+            digit = next(supply)
+            out.append(zero if digit == "0" else _HAN_DIGITS[int(digit)])
         else:
             out.append(char)
     return "".join(out)
@@ -218,6 +223,14 @@ def _birth(written: str, draw: Draw) -> str:
         plain = regex.sub("(?<![0-9])[0-9]{1,2}(?:st|nd|rd|th)?(?![0-9])", "30", plain)
         return regex.sub("[0-9]{4}", str(year), plain)
     era = _CALENDAR.match(plain)
+    if _SPACED.search(plain):
+        # 0 7 5 0 3 0 5, 7 5 年 0 3 月 0 5 日.
+        parts = regex.findall(r"[0-9](?: ?[0-9])*", plain)
+        sizes = [len(_digits(part)) for part in parts]
+        count = sizes[0] if len(sizes) == 3 else sum(sizes) - 4
+        written_year = str(year if count == 4 else year - 1911).zfill(count)[-count:]
+        rest = "0230" if len(sizes) != 3 else "2".zfill(sizes[1]) + "30"[: sizes[2]]
+        return refill(written, written_year + rest)
     numbers = list(_NUMBER.finditer(plain, era.end() if era else 0))
     if len(numbers) == 1:
         old = numbers[0][0]
@@ -227,9 +240,12 @@ def _birth(written: str, draw: Draw) -> str:
             else f"{year - 1911:02d}0230".zfill(len(old))[-len(old) :]
         )
         return refill(written, value)
-    order = (
-        [year, 2, 30] if len(numbers[2][0]) != 4 or not numbers[2][0].isascii() else [2, 30, year]
-    )
+    if len(numbers) == 2:
+        order = [2, 30]
+    elif len(numbers[2][0]) == 4 and numbers[2][0].isascii():
+        order = [2, 30, year]
+    else:
+        order = [year, 2, 30]
     out, end = [], 0
     for found, number in zip(numbers, order, strict=True):
         old = found[0]

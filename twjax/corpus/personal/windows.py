@@ -48,6 +48,7 @@ def cut(text: str, codes: np.ndarray) -> dict[Where, Windows]:
     return {
         "numbers": _cut(text, *_number_spans(codes, np.flatnonzero(digit))),
         "tokens": _cut(text, *_token_spans(token)),
+        "plates": _cut(text, *_plate_spans(codes, digit), 36, 28),
     }
 
 
@@ -71,6 +72,29 @@ def _number_spans(codes: np.ndarray, digits: np.ndarray) -> tuple[np.ndarray, np
     return digits[firsts[enough]], digits[ends[enough]] + 1
 
 
+def _plate_spans(codes: np.ndarray, digit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns starts and ends of places where a capital letter and a digit meet.
+
+    Up to 3 separators may stand between them.
+    """
+    kind = codes.dtype.type
+    # 1 for a digit, 2 for a capital letter: of two neighbours that are not 0 a change is a meeting.
+    sort = digit.astype(np.int8)
+    sort += 2 * ((codes - kind(65)) < 26).astype(np.int8)
+    places = np.flatnonzero(sort)
+    if len(places) < 4:
+        return places[:0], places[:0]
+    gap = np.diff(places) - 1
+    meets = np.flatnonzero((sort[places[1:]] != sort[places[:-1]]) & (gap <= 3))
+    for place in (1, 2, 3):
+        wide = gap[meets] >= place
+        between = np.minimum(
+            codes[places[meets] + np.where(wide, place, 0)].astype(np.int64), 0xFFFF
+        )
+        meets = meets[~wide | _SEPARATOR[between]]
+    return np.maximum(places[meets] - 4, 0), np.minimum(places[meets + 1] + 5, len(codes))
+
+
 def _token_spans(token: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns starts and ends of long unbroken runs of letters, digits and -_/+."""
     edges = np.flatnonzero(token[1:] != token[:-1]) + 1
@@ -80,12 +104,14 @@ def _token_spans(token: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return bounds[long], bounds[long + 1]
 
 
-def _cut(text: str, starts: np.ndarray, ends: np.ndarray) -> Windows:
+def _cut(
+    text: str, starts: np.ndarray, ends: np.ndarray, before: int = _LEFT, after: int = _RIGHT
+) -> Windows:
     if not len(starts):
         empty = np.zeros(1, np.int64)
         return Windows("", empty, empty)
-    left = np.maximum(starts - _LEFT, 0)
-    right = np.minimum(ends + _RIGHT, len(text))
+    left = np.maximum(starts - before, 0)
+    right = np.minimum(ends + after, len(text))
     # Windows that touch are one.
     apart = np.flatnonzero(left[1:] > np.maximum.accumulate(right)[:-1])
     firsts, lasts = np.append(0, apart + 1), np.append(apart, len(left) - 1)

@@ -33,7 +33,7 @@ RULES = {
     "max_run": "endless word",  # C4: 1,000 characters.
     "min_token_length": "short words",  # G: 3, where tokens are words.
     "max_token_length": "long words",  # G: 10 where tokens are words; FW2: 5.
-    "max_symbols": "symbols",  # G: 0.1 of either # or … to a word.
+    "max_symbols": "symbols",  # G: 0.1 of either # or … to a word; here …… is one.
     "max_digits": "digits",  # NC: 0.15 of characters.
     "min_letters": "few letters",  # G: 0.8 of words; FW2: 0.735; here of visible characters.
     "max_links": "links",  # NC: 0.2 of characters; nothing else counts them.
@@ -78,6 +78,9 @@ def metrics(view: View, texts: Sequence[str], langs: Sequence[str]) -> dict[str,
     words = known & (units < _UNIT_SHARE * tokens) & (latin >= 0.9 * letters)
     length = (units + letters + counts[:, Class.DIGIT]) / tokens
     dots = [text.count("...") for text in texts]
+    # Chinese writes two of them for one ellipsis.
+    ellipses = view.classes == Class.ELLIPSIS
+    ellipses[1:] &= view.classes[:-1] != Class.ELLIPSIS
     found = {
         "max_latin_1": counts[:, [Class.LATIN_1, Class.SYMBOL_1]].sum(1) / visible,
         "max_broken": counts[:, Class.BROKEN] / visible,
@@ -87,7 +90,7 @@ def metrics(view: View, texts: Sequence[str], langs: Sequence[str]) -> dict[str,
         "max_run": _longest(view),
         "min_token_length": np.where(words, length, np.nan),
         "max_token_length": length,
-        "max_symbols": np.maximum(counts[:, Class.HASH], counts[:, Class.ELLIPSIS] + dots)
+        "max_symbols": np.maximum(counts[:, Class.HASH], view.sums(ellipses) + dots)
         / np.maximum(runs + units, 1),
         "max_digits": counts[:, Class.DIGIT] / visible,
         "min_letters": (units + letters) / visible,
@@ -167,10 +170,14 @@ def _sentences(view: View) -> np.ndarray:
 
 
 def _boilerplate_lines(view: View, lines: Lines) -> np.ndarray:
-    """Short lines that hold a phrase of navigation, script or legal boilerplate."""
+    """Short lines that hold a phrase of navigation, script or legal boilerplate.
+
+    Lines that end a sentence (。！？) are text that speaks of such things.
+    """
     hits = phrases.load("boilerplate.tsv").find(view)
     line = np.unique(np.searchsorted(lines.first, hits.place, "right") - 1)
-    line = line[lines.visible[line] <= _BOILERPLATE]
+    spoken = view.classes[lines.last[line]] == Class.END
+    line = line[(lines.visible[line] <= _BOILERPLATE) & ~spoken]
     return np.bincount(lines.texts[line], minlength=len(view))
 
 

@@ -25,18 +25,20 @@ _POSITION = np.uint64(MAX_TOKENS - 1)
 _BASE = 0xD1342543DE82EF95
 
 
-def top_shares(tokens: Tokens, lengths: Sequence[int], floor: float = 0.0) -> np.ndarray:
+def top_shares(
+    tokens: Tokens, lengths: Sequence[int], floor: float = 0.0, times: int = 2
+) -> np.ndarray:
     """Returns float64 [lengths, texts], what the heaviest n-gram's occurrences amount to.
 
     `lengths` ascend. The share is of the characters in tokens, at most 1, and 0 where nothing
-    occurs twice; one that doesn't exceed `floor` may be given as 0. Tokens beyond `MAX_TOKENS`
-    count as absent.
+    occurs `times` times; one that doesn't exceed `floor` may be given as 0. Tokens beyond
+    `MAX_TOKENS` count as absent.
     """
     texts = _Texts(tokens)
     shares = np.zeros((len(lengths), texts.number))
     # An n-gram that occurs less often than this is too light in every text.
     heaviest = int(np.max(texts.weigh(np.arange(texts.size), lengths[-1]), initial=1))
-    least = max(2, int(floor * np.min(texts.totals[texts.full], initial=0) / heaviest))
+    least = max(times, int(floor * np.min(texts.totals[texts.full], initial=0) / heaviest))
     repeats = texts.repeats(lengths[0], least)
     for row, length in zip(shares, lengths, strict=True):
         if length > lengths[0]:

@@ -9,6 +9,7 @@ with n characters in place of n words, 72% of Taiwan's laws would go.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
@@ -46,21 +47,38 @@ _WEB = {
     "max_duplicate_9grams": 0.14,  # FW2; G: 0.11.
     "max_duplicate_10grams": 0.127,  # FW2; G: 0.10.
 }
-# What 99.5% of Taiwan's laws stay under: their articles share formulas.
+# What 99.7% of Taiwan's laws stay under: their articles share formulas.
 _FORMULAIC = {
     **_WEB,
     "max_duplicate_lines": 0.4,
     "max_duplicate_line_characters": 0.3,
-    "max_duplicate_5grams": 0.6,
-    "max_duplicate_6grams": 0.55,
-    "max_duplicate_7grams": 0.52,
-    "max_duplicate_8grams": 0.48,
-    "max_duplicate_9grams": 0.46,
-    "max_duplicate_10grams": 0.44,
+    "max_duplicate_paragraphs": 0.45,
+    "max_duplicate_5grams": 0.66,
+    "max_duplicate_6grams": 0.61,
+    "max_duplicate_7grams": 0.57,
+    "max_duplicate_8grams": 0.53,
+    "max_duplicate_9grams": 0.5,
+    "max_duplicate_10grams": 0.48,
 }
-# Lines of code repeat: closing brackets above all.
-_MANUAL = {**_FORMULAIC, "max_duplicate_lines": 0.6}
+# Lines of code and tags around examples repeat.
+_MANUAL = {**_FORMULAIC, "max_duplicate_lines": 0.6, "max_duplicate_paragraphs": 0.6}
+# Whoever listens says 對 or 是 again and again.
+_SPEECH = {**_WEB, "max_duplicate_lines": 0.5}
+# A message of three sentences names its subject in each of them.
+_QA = {
+    **_WEB,
+    "max_duplicate_5grams": 0.3,
+    "max_duplicate_6grams": 0.28,
+    "max_duplicate_7grams": 0.26,
+    "max_duplicate_8grams": 0.24,
+    "max_duplicate_9grams": 0.22,
+    "max_duplicate_10grams": 0.2,
+}
 _PARAGRAPHS = re.compile(r"\n\s*\n")
+_CODE = re.compile(r"^[ \t]*(```+|~~~+)[^\n]*\n.*?^[ \t]*\1[ \t]*$", re.M | re.S)
+_WORD = re.compile(r"\w")
+# In a message of two sentences, a name that is said twice is a fifth of the text.
+_TIMES = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,7 +86,8 @@ class Repetition(Limits):
     """Rejects documents that repeat lines, paragraphs or n-grams; unset limits are the preset's.
 
     Presets as `QualityRules` has them. Lines and paragraphs are compared without white space
-    around them. With the policy "label", `meta["repetition"]`.
+    around them; fenced code and those without a letter or digit don't count. The most frequent
+    n-gram must occur four times. With the policy "label", `meta["repetition"]`.
     """
 
     name: ClassVar[str] = "repetition"
@@ -79,8 +98,8 @@ class Repetition(Limits):
         for name, limits in (
             ("web", _WEB),
             ("law", _FORMULAIC),
-            ("speech", _WEB),
-            ("qa", _WEB),
+            ("speech", _SPEECH),
+            ("qa", _QA),
             ("manual", _MANUAL),
         )
     }
@@ -102,12 +121,14 @@ class Repetition(Limits):
     def measure(
         self, view: View, batch: Sequence[Document], wanted: np.ndarray
     ) -> Iterator[Measured]:
-        lines = np.array([_duplicates(d.text.split("\n")) for d in batch])
+        texts = [_CODE.sub("", d.text) if "```" in d.text or "~~~" in d.text else d.text
+                 for d in batch]  # fmt: skip
+        lines = np.array([_duplicates(text.split("\n")) for text in texts])
         yield {
             "max_duplicate_lines": lines[:, 0],
             "max_duplicate_line_characters": lines[:, 1],
         }
-        paragraphs = np.array([_duplicates(_PARAGRAPHS.split(d.text)) for d in batch])
+        paragraphs = np.array([_duplicates(_PARAGRAPHS.split(text)) for text in texts])
         yield {
             "max_duplicate_paragraphs": paragraphs[:, 0],
             "max_duplicate_paragraph_characters": paragraphs[:, 1],
@@ -116,7 +137,7 @@ class Repetition(Limits):
         units = view.counts[:, : Class.KANA + 1].sum(1)
         characters = units >= 0.3 * np.diff(view.tokens.starts)
         for measure, lengths, rules in (
-            (ngrams.top_shares, _TOP, [r for r in _RULES if r.startswith("max_top")]),
+            (_TOP_SHARES, _TOP, [r for r in _RULES if r.startswith("max_top")]),
             (ngrams.duplicate_shares, _DUPLICATE, [r for r in _RULES if r.endswith("grams")]),
         ):
             # Below the least limit the figure itself makes no difference.
@@ -129,6 +150,9 @@ class Repetition(Limits):
                 if chosen.any():
                     figures[:, chosen] = measure(_select(view.tokens, chosen), ns, floor)
             yield dict(zip(rules, figures, strict=True))
+
+
+_TOP_SHARES = functools.partial(ngrams.top_shares, times=_TIMES)
 
 
 def _select(tokens: Tokens, chosen: np.ndarray) -> Tokens:
@@ -147,6 +171,11 @@ def _duplicates(parts: list[str]) -> tuple[float, float]:
     different = set(parts)
     if len(different) == len(parts):
         return 0.0, 0.0
+    # Only now, since most texts repeat no part: a bracket or a rule says nothing.
+    parts = [part for part in parts if _WORD.search(part)]
+    if not parts:
+        return 0.0, 0.0
+    different = set(parts)
     size = sum(map(len, parts))
     repeated = size - sum(map(len, different))
     return 1 - len(different) / len(parts), repeated / size

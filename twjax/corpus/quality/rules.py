@@ -56,18 +56,22 @@ _LAW = {
     "max_ellipsis_lines": 0.3,
     "min_punctuated_lines": 0.01,
     "max_short_lines": 0.8,
-    "max_line_breaks": 0.19,
+    "max_line_breaks": 0.25,  # Short items in two languages.
     "max_boilerplate": 0.25,
     "max_filler": 0.001,
 }
 _SPEECH = {**_WEB, "max_tokens": 1_000_000, "max_symbols": 0.15, "min_function": 0.1}
-# Questions and answers are short; an answer may be a sentence and a list of links.
+# Questions and answers are short; an answer may be a sentence and a list of links, or a sentence
+# of news with its date and figures and hardly a grammatical word.
 _QA = {
     **_WEB,
     "min_tokens": 10,
+    "max_digits": 0.25,
     "max_links": 0.9,
+    "min_stop_words": 1,
+    "min_function": 0.02,
     "min_sentences": 1,
-    "max_ellipsis_lines": 0.5,
+    "max_ellipsis_lines": 1.0,  # Most have one line.
     "min_punctuated_lines": 0.0,
     "max_line_breaks": 0.25,
 }

@@ -11,15 +11,18 @@ from collections.abc import Mapping
 from typing import Literal
 
 from twjax.corpus.document import Unusable
-from twjax.corpus.sources import bitext, streams, warc
+from twjax.corpus.sources import bitext, streams, tfds, warc
 
-Kind = Literal["jsonl", "parquet", "text", "html", "markdown", "warc", "po", "tmx", "csv", "tsv"]
+Kind = Literal[
+    "jsonl", "parquet", "text", "html", "markdown", "akoma", "warc", "po", "tmx", "csv", "tsv",
+    "tfds",
+]  # fmt: skip
 
 SUFFIXES: Mapping[str, Kind] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".txt": "text", ".text": "text",
     ".html": "html", ".htm": "html", ".shtml": "html", ".xhtml": "html", ".md": "markdown",
     ".markdown": "markdown", ".warc": "warc", ".po": "po", ".pot": "po", ".tmx": "tmx",
-    ".csv": "csv", ".tsv": "tsv", ".tab": "tsv",
+    ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".an.xml": "akoma", ".akn": "akoma",
 }  # fmt: skip
 _CUTTERS: Mapping[Kind, streams.Cutter] = {
     "jsonl": streams.line_ends, "tsv": streams.line_ends, "csv": streams.row_ends,
@@ -32,11 +35,12 @@ class Source:
     """Inputs and what is known about them.
 
     `path` is a file, a folder (all files below it, in order of their names), a name with wildcards,
-    or a URL of fsspec. `kind` overrides what file names say ("" takes names). `source`, `license`,
-    `lang` and `url` stand in where a record has none; `encoding` is the charset that was declared,
-    a prior for detection. `text` names the field of records that holds the text, or is a template
-    of several ("{question}\\n{answer}"). Records with a list `pairs` of objects of texts by
-    language, or with such texts as fields if `sides` are given, become bitext (see `bitext`).
+    a URL of fsspec, or a dataset of TFDS (see `tfds`). `kind` overrides what file names say (""
+    takes names). `source`, `license`, `lang` and `url` stand in where a record has none; `encoding`
+    is the charset that was declared, a prior for detection. `text` names the field of records that
+    holds the text, or is a template of several ("{question}\\n{answer}"). Records with a list
+    `pairs` of objects of texts by language, or with such texts as fields if `sides` are given,
+    become bitext (see `bitext`).
 
     `unit` says whether a text or bitext file is a document ("file") or each of its lines or units
     is ("unit"); `units` groups so many bitext units into a document (0: all). `sides` are the
@@ -80,11 +84,15 @@ class Source:
 
 def kind_of(path: str | os.PathLike[str], source: Source) -> Kind | None:
     """Returns how a file is read; None for a name that says nothing."""
+    if tfds.is_dataset(path):
+        return "tfds"
     if source.kind:
         return source.kind  # type: ignore[return-value]
     name = pathlib.PurePosixPath(str(path).split("::")[0])
     if name.suffix.lower() in streams.COMPRESSIONS:
         name = name.with_suffix("")
+    if len(name.suffixes) > 1 and (kind := SUFFIXES.get("".join(name.suffixes[-2:]).lower())):
+        return kind
     return SUFFIXES.get(name.suffix.lower())
 
 

@@ -1,6 +1,7 @@
 """Where inputs are: files and folders here, or behind any URL that fsspec opens.
 
-A place is a local path or a URL with "://" (`s3://bucket/x.jsonl`, `zip://*.txt::/data/a.zip`).
+A place is a local path, a URL with "://" (`s3://bucket/x.jsonl`, `zip://*.txt::/data/a.zip`), or a
+dataset of TFDS (`tfds:NAME#SPLIT`).
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from twjax import storage
+from twjax.corpus.sources import tfds
 
 _BLOCK = 1 << 20
 
 
 def is_url(place: str | os.PathLike[str]) -> bool:
-    """Says whether fsspec has to open a place."""
-    return isinstance(place, str) and "://" in place
+    """Says whether a place is no local path."""
+    return isinstance(place, str) and ("://" in place or tfds.is_dataset(place))
 
 
 def expand(pattern: str) -> list[str]:
     """Returns the places that a name with wildcards stands for, in order; one without is itself."""
+    if tfds.is_dataset(pattern):
+        return [pattern]
     if is_url(pattern):
         if not glob.has_magic(pattern.split("::")[0]):
             return [pattern]
@@ -56,6 +60,8 @@ def members(place: str | os.PathLike[str]) -> list[tuple[str, str]] | None:
 
     Hidden files, and those in hidden folders, are left out. Raises ValueError where nothing is.
     """
+    if tfds.is_dataset(place):
+        return None
     if not is_url(place):
         path = pathlib.Path(place)
         if path.is_file():
@@ -101,7 +107,9 @@ def opened(place: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def size(place: str | os.PathLike[str]) -> int:
-    """Returns the bytes of a file, or of all files in a folder."""
+    """Returns the bytes of a file, or of all files in a folder or dataset."""
+    if tfds.is_dataset(place):
+        return sum(map(size, tfds.files(str(place))))
     inside = members(place)
     if inside is not None:
         return sum(size(file) for _, file in inside)
@@ -117,7 +125,11 @@ def size(place: str | os.PathLike[str]) -> int:
 
 
 def sha256(place: str | os.PathLike[str]) -> str:
-    """Returns the hash of a file, or of the names and hashes of all files in a folder."""
+    """Returns the hash of a file, or of the names and hashes of a folder's or dataset's files."""
+    if tfds.is_dataset(place):
+        return storage.sha256_json(
+            {os.path.basename(file): sha256(file) for file in tfds.files(str(place))}
+        )
     inside = members(place)
     if inside is not None:
         return storage.sha256_json({name: sha256(file) for name, file in inside})

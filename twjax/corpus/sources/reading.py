@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from twjax.corpus.document import Document, Rejection, Unusable, from_record
-from twjax.corpus.sources import formats, places, records, streams
+from twjax.corpus.sources import formats, places, records, streams, tfds
 from twjax.corpus.sources.formats import Source
 
 PIECE_BYTES = 4 << 20
@@ -33,9 +33,10 @@ _ANY = Source()
 class Piece:
     """A part of an input: `data` from line (or record) `first_line`, rows of a row group, or files.
 
-    `rows` (start, stop) are those of `row_group`; None means all of it. `members` are pieces of a
-    folder's files. `header` is the first line of a table. `damage` says why the file ends behind
-    this piece, when it ends too early, `refused` (reason, value) why something in it isn't read;
+    `rows` (start, stop) are those of `row_group`, or examples of a dataset; None means all of it.
+    `members` are pieces of a folder's files. `header` is the first line of a table. `damage` says
+    why the file ends behind this piece, when it ends too early, `refused` (reason, value) why
+    something in it isn't read;
     `consumed` is how many bytes of the file it took, for progress.
     """
 
@@ -56,6 +57,9 @@ class Piece:
 
 def check_format(path: str | os.PathLike[str], source: Source = _ANY) -> None:
     """Raises for a file name that `pieces` doesn't read; folders are fine."""
+    if tfds.is_dataset(path):
+        tfds.check(str(path), source.text)
+        return
     if formats.kind_of(path, source) is None and places.members(path) is None:
         raise ValueError(
             f"{path}: unknown kind of file; inputs are {', '.join(formats.SUFFIXES)}, these with "
@@ -99,10 +103,13 @@ def _file(
         yield Piece(name, str(path), data=b"", refused=refused, consumed=size, source=source)
         return
     base = Piece(name, str(path), kind=kind, source=source)
+    if kind == "tfds":
+        yield from _examples(base, str(path), piece_bytes)
+        return
     if kind == "parquet":
         yield from _row_groups(base, path)
         return
-    wide = kind not in ("warc", "text", "html", "markdown", "po") or source.unit == "unit"
+    wide = kind not in ("warc", "text", "html", "markdown", "akoma", "po") or source.unit == "unit"
     header = b""
     size = 0
     cutter = formats.cutter(kind, source)
@@ -119,6 +126,20 @@ def _file(
         )  # fmt: skip
         if kind in ("csv", "tsv") and not part.before:
             header = part.data[: part.data.find(b"\n") + 1]
+
+
+def _examples(base: Piece, path: str, piece_bytes: int) -> Iterator[Piece]:
+    size = places.size(path)
+    name = tfds.short(base.name)
+    runs = tfds.ranges(path, size, piece_bytes)
+    for index, (start, stop) in enumerate(runs):
+        share = size // len(runs) + (index < size % len(runs))
+        yield dataclasses.replace(
+            base, name=name, row_group=index, first_line=start + 1, rows=(start, stop),
+            consumed=share,
+        )  # fmt: skip
+    if not runs:
+        yield dataclasses.replace(base, name=name, data=b"", damage="the split is empty")
 
 
 def _row_groups(base: Piece, path: str | os.PathLike[str]) -> Iterator[Piece]:
@@ -165,7 +186,7 @@ def read(piece: Piece) -> tuple[list[Document], list[Rejection]]:
 def _read(piece: Piece, documents: list[Document], rejections: list[Rejection]) -> None:
     before = len(rejections)
     if piece.data is None:
-        found = _rows(piece)
+        found = _dataset(piece) if piece.kind == "tfds" else _rows(piece)
     elif piece.refused is not None:
         found = iter([records.Found(piece.first_line, Unusable(*piece.refused), piece.data)])
     elif not piece.data and (piece.damage or piece.members == ()):
@@ -196,6 +217,19 @@ def _document(record: object, place: str, source: Source) -> Document:
     if isinstance(record, dict):
         record = formats.record_text(record, source)
     return from_record(record, place)
+
+
+def _dataset(piece: Piece) -> Iterator[records.Found]:
+    """Yields the examples of a piece of a dataset."""
+    start, stop = piece.rows or (0, 0)
+    number = piece.first_line
+    try:
+        for record in tfds.records(piece.path, start, stop):
+            raw = "" if record.get(piece.source.text) else json.dumps(record, default=str)
+            yield records.Found(number, record, raw)
+            number += 1
+    except Unusable as error:
+        yield records.Found(-1, error)
 
 
 def _rows(piece: Piece) -> Iterator[records.Found]:

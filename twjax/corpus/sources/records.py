@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from twjax.corpus.document import Unusable
-from twjax.corpus.sources import bitext, encodings, formats, markup, warc
+from twjax.corpus.sources import bitext, encodings, formats, markup, speeches, warc
 from twjax.corpus.sources.formats import Source
 
 _PO_CHARSET = re.compile(rb"charset=([\w.:-]{2,40})", re.I)
@@ -45,6 +46,39 @@ def read(kind: formats.Kind, data: bytes, place: Place) -> Iterator[Found]:
 
 
 def _json_lines(data: bytes, place: Place) -> Iterator[Found]:
+    found = _parsed_lines(data, place)
+    if place.source.sides and place.source.units:
+        found = _grouped(found, place.source.units)
+    yield from found
+
+
+def _grouped(found: Iterator[Found], number: int) -> Iterator[Found]:
+    """Makes one record with `pairs` of so many that follow each other and are units themselves.
+
+    They have the same licence and source, and the first one's line and URL.
+    """
+
+    def origin(item: Found) -> tuple[object, object] | None:
+        record = item.record
+        if not isinstance(record, dict) or record.get("text") or "pairs" in record:
+            return None
+        return record.get("license"), record.get("source")
+
+    for key, items in itertools.groupby(found, origin):
+        if key is None:
+            yield from items
+            continue
+        while group := list(itertools.islice(items, number)):
+            records: list[Any] = [item.record for item in group]
+            record = {k: v for k, v in records[0].items() if k in _OF_A_GROUP}
+            raw = b"\n".join(item.raw for item in group if isinstance(item.raw, bytes))
+            yield Found(group[0].line, {**record, "pairs": records}, raw)
+
+
+_OF_A_GROUP = ("source", "license", "url", "url_or_path")
+
+
+def _parsed_lines(data: bytes, place: Place) -> Iterator[Found]:
     for number, line in enumerate(data.split(b"\n"), start=place.first_line):
         if line.strip():
             try:
@@ -126,6 +160,15 @@ def _page(data: bytes, declared: str | None, source: Source) -> dict[str, Any]:
     meta = {**decoded.meta(), **page.meta()}
     record = {"text": page.text, "url": page.url or None, "created": page.date or None}
     return {**record, "lang": bitext.tag(page.lang) if page.lang else None, "meta": meta}
+
+
+def _akoma(data: bytes, place: Place) -> Iterator[Found]:
+    def make() -> Mapping[str, Any]:
+        decoded = encodings.decode(data, place.source.encoding or markup.declared_charset(data))
+        record = speeches.transcript(decoded.text)
+        return {**record, "meta": {**decoded.meta(), **record["meta"]}}
+
+    yield _whole(data, place, make)
 
 
 def _warc(data: bytes, place: Place) -> Iterator[Found]:
@@ -234,7 +277,7 @@ def _bitext(
 
 _READERS: Mapping[str, Callable[[bytes, Place], Iterator[Found]]] = {
     "jsonl": _json_lines, "text": _text, "html": _html, "markdown": _markdown, "warc": _warc,
-    "po": _po, "tmx": _tmx,
+    "akoma": _akoma, "po": _po, "tmx": _tmx,
     "csv": lambda data, place: _table(data, place, ","),
     "tsv": lambda data, place: _table(data, place, "\t"),
 }  # fmt: skip

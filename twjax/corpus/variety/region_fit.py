@@ -22,7 +22,9 @@ from twjax.corpus.variety import region_sources, regionmodel
 from twjax.corpus.variety.region_sources import Sentences
 from twjax.corpus.variety.regionmodel import Model
 
-TEST_PARTS, CALIBRATION_PART = (0, 1), 2
+TEST_PARTS, CALIBRATION_PART = region_sources.TEST_PARTS, 2
+# Sentences of a group, parts that are left out in turn, and how much groups are made alike.
+_MOST, _TURNS, _EVEN = 40_000, 3, 0.5
 
 
 def grams(texts: Sequence[str], fold: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -47,7 +49,47 @@ def fit(sentences: Sentences, *, features: int = 400_000, penalty: float = 0.3) 
     Bigrams", 2012); n-grams must occur in three sentences of two documents.
     """
     fold = region_sources.variant_classes()
-    fitted = sentences.where(sentences.parts > CALIBRATION_PART)
+    fitted = balanced(sentences.where(sentences.parts > CALIBRATION_PART))
+    model = _fit_usage(fitted, fold, features, penalty)
+    model = dataclasses.replace(model, traces=_fit_traces(model, fitted))
+    held = sentences.where(sentences.parts == CALIBRATION_PART)
+    rows = [_calibration_rows(model, held)]
+    # As it does on subjects that it has never seen: groups of sources by turns left out.
+    names = np.unique(fitted.groups)
+    turn = np.searchsorted(names, fitted.groups) % _TURNS
+    for number in range(_TURNS):
+        blind = _fit_usage(fitted.where(turn != number), fold, features, penalty)
+        blind = dataclasses.replace(blind, traces=model.traces)
+        unseen = np.isin(held.groups, names[number::_TURNS])
+        rows.append(_calibration_rows(blind, held.where(unseen)))
+    return dataclasses.replace(model, calibration=_calibrate(rows))
+
+
+def balanced(sentences: Sentences) -> Sentences:
+    """Returns at most `_MOST` sentences a group, of two sides that weigh the same.
+
+    A group weighs the root of what its sentences do, so that no subject outweighs all.
+    """
+    order = np.random.default_rng(0).permutation(len(sentences.texts))
+    kept = np.zeros(len(order), bool)
+    for group in np.unique(sentences.groups):
+        members = order[sentences.groups[order] == group]
+        kept[members[: _MOST * (3 if group == "prose" else 1)]] = True
+    found = sentences.where(kept)
+    whole = found.weights.sum()
+    for group in np.unique(found.groups):
+        members = found.groups == group
+        mass = found.weights[members].sum()
+        sides = [members & (found.taiwan == side) for side in (False, True)]
+        for side in sides:
+            if all(part.any() for part in sides):
+                found.weights[side] *= mass / 2 / found.weights[side].sum()
+        found.weights[members] *= mass**-_EVEN
+    found.weights *= whole / found.weights.sum()
+    return found
+
+
+def _fit_usage(fitted: Sentences, fold: np.ndarray, features: int, penalty: float) -> Model:
     keys, ratios = _select(fitted, fold, features)
     weights = _logistic_ngrams(fitted, fold, keys, ratios, penalty)
     scale = float(np.percentile(np.abs(weights), 99.9)) / 127
@@ -55,10 +97,7 @@ def fit(sentences: Sentences, *, features: int = 400_000, penalty: float = 0.3) 
     whole = np.clip(np.rint(weights / scale), -127, 127).astype(np.int64) + 128
     used = whole != 128
     slots[keys[used] >> np.uint32(8)] = (keys[used] & 0xFF) << 8 | whole[used].astype(np.uint32)
-    model = Model(fold, slots, scale, np.zeros(65536, np.float32), np.zeros((2, 4)))
-    model = dataclasses.replace(model, traces=_fit_traces(model, fitted))
-    held = sentences.where(sentences.parts == CALIBRATION_PART)
-    return dataclasses.replace(model, calibration=_calibrate(model, held))
+    return Model(fold, slots, scale, np.zeros(65536, np.float32), np.zeros((2, 5)))
 
 
 def _select(fitted: Sentences, fold: np.ndarray, features: int) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +144,7 @@ def _logistic_ngrams(
 
 
 def logistic(
-    matrix: Any, taiwan: np.ndarray, sample: np.ndarray, penalty: float, rounds: int = 80
+    matrix: Any, taiwan: np.ndarray, sample: np.ndarray, penalty: float, rounds: int = 50
 ) -> np.ndarray:
     """Returns the weights of a logistic regression with an L2 penalty and no intercept, by L-BFGS.
 
@@ -183,13 +222,19 @@ def total(values: np.ndarray, member: np.ndarray) -> np.ndarray:
     return np.stack([np.bincount(member, column) for column in values.T], 1)
 
 
-def _calibrate(model: Model, held: Sentences) -> np.ndarray:
-    """Fits the slopes on sentences, on eight sentences in a row, and on documents alike."""
+Rows = list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+
+def _calibration_rows(model: Model, held: Sentences) -> Rows:
+    """Returns (features, sides, weights) without and with traces.
+
+    Of sentences, of eight sentences in a row, and of documents alike.
+    """
     count = len(held.texts)
     member, _ = by_document(held)
     rows = []
     for traces in (False, True):
-        found = sums(model, spellings(held) if traces else held.texts) * (1, 1, traces)
+        found = sums(model, spellings(held) if traces else held.texts) * (1, 1, traces, 1)
         features, sides, samples = [], [], []
         for spots in (np.arange(count), member * count + np.arange(count) // 8, member):
             _, group = np.unique(spots, return_inverse=True)
@@ -197,9 +242,18 @@ def _calibrate(model: Model, held: Sentences) -> np.ndarray:
             sides.append(np.bincount(group, held.taiwan) > 0)
             weight = np.bincount(group, held.weights) / np.bincount(group)
             samples.append(weight / weight.sum() * 1000)
-        matrix, side, sample = map(np.concatenate, (features, sides, samples))
-        rows.append(logistic(matrix, side, sample, 0.01, rounds=500))
-    return np.array(rows)
+        rows.append((np.concatenate(features), np.concatenate(sides), np.concatenate(samples)))
+    return rows
+
+
+def _calibrate(rows: Sequence[Rows]) -> np.ndarray:
+    """Fits the slopes, half on subjects that were fitted and half on those that weren't."""
+    slopes = []
+    for seen, *blind in zip(*rows, strict=True):
+        matrix, side, sample = map(np.concatenate, zip(seen, *blind, strict=True))
+        sample[len(seen[2]) :] /= len(blind)
+        slopes.append(logistic(matrix, side, sample, 0.01, rounds=500))
+    return np.array(slopes)
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ class Model:
     `fold` uint16 [65536]: the class of a code point, 0 if it isn't Han. `slots` uint16
     [2^BITS]: a check byte above a weight plus 128, `EMPTY` where there is none. `scale`: the
     unit of those weights. `traces` float32 [65536]: the weight of a code point itself.
-    `calibration` float64 [2, 4]: for usage alone, and for both sums.
+    `calibration` float64 [2, 5]: for usage alone, and for both sums.
     """
 
     fold: np.ndarray
@@ -52,12 +52,12 @@ class Model:
     calibration: np.ndarray
 
     def sums(self, points: np.ndarray, stops: np.ndarray) -> np.ndarray:
-        """Returns float64 [parts, 3]: Han characters, usage and traces of each part of a text.
+        """Returns float64 [parts, 4]: Han characters, usage, traces and known long n-grams.
 
         `points` uint32 are its code points; the parts end at `stops`, which ascend to its length.
         Sums above 0 speak for Taiwan. No n-gram goes over a stop.
         """
-        sums = np.zeros((3, len(stops)))
+        sums = np.zeros((4, len(stops)))
         for start in range(0, len(points), _CHUNK):
             # Each chunk reads on a little, so that no n-gram is lost at its end.
             chunk = points[start : start + _CHUNK + ORDERS - 1]
@@ -74,24 +74,30 @@ class Model:
         if not han.any():
             return
         weights = np.zeros(size, np.int32)
-        for slots, checks in hashes(folded, bounds[bounds < len(folded)]):
+        known = np.zeros(size, bool)
+        for order, (slots, checks) in enumerate(hashes(folded, bounds[bounds < len(folded)]), 1):
             found = self.slots.take(slots[:size])
             weight = (found & 0xFF).astype(np.int16) - 128
             weight *= (found >> 8) == checks[:size]
             weights[: len(weight)] += weight
+            if order == ORDERS:
+                known[: len(weight)] = weight != 0
         lows = np.concatenate([[0], bounds[:-1]])
         traces = self.traces.take(points[:size])
-        for row, (values, unit) in enumerate(((han, 1.0), (weights, self.scale), (traces, 1.0))):
+        columns = ((han, 1.0), (weights, self.scale), (traces, 1.0), (known, 1.0))
+        for row, (values, unit) in enumerate(columns):
             totals = np.concatenate([[0], np.cumsum(values, dtype=np.float64)])
             sums[row] += unit * (totals[bounds.clip(0, size)] - totals[lows.clip(0, size)])
 
     def probability(self, sums: np.ndarray, *, traces: bool = True) -> np.ndarray:
         """Returns float64 [parts], the calibrated probability of Taiwan's against mainland wording.
 
-        Platt (1999) with slopes that change with the length; 0.5 where there is nothing to read.
+        Platt (1999) with slopes that change with the length, and for usage with how much of the
+        text is like what was fitted; 0.5 where there is nothing to read.
         """
-        han, usage, trace = sums.T
-        features = calibration_features(han, usage, trace if traces else np.zeros_like(trace))
+        han, usage, trace, known = sums.T
+        trace = trace if traces else np.zeros_like(trace)
+        features = calibration_features(han, usage, trace, known)
         return 1 / (1 + np.exp(-(features @ self.calibration[int(traces)]).clip(-500, 500)))
 
 
@@ -116,10 +122,17 @@ def hashes(folded: np.ndarray, cuts: np.ndarray) -> Iterator[tuple[np.ndarray, n
         yield mixed >> np.uint32(32 - BITS), ((mixed & np.uint32(0xFF)) | np.uint32(1)) * whole
 
 
-def calibration_features(han: np.ndarray, usage: np.ndarray, traces: np.ndarray) -> np.ndarray:
-    """Returns float64 [n, 4]: both sums by the root of the length, and those by its logarithm."""
-    root, log = np.sqrt(np.maximum(han, 1)), np.log(np.maximum(han, 1))
-    return np.stack([usage / root, usage / root * log, traces / root, traces / root * log], 1)
+def calibration_features(
+    han: np.ndarray, usage: np.ndarray, traces: np.ndarray, known: np.ndarray
+) -> np.ndarray:
+    """Returns float64 [n, 5]: usage and traces by the root of the length, and each again.
+
+    Again by the logarithm of the length; usage besides by the share of known n-grams.
+    """
+    length = np.maximum(han, 1)
+    root, log = np.sqrt(length), np.log(length)
+    of_usage = [usage / root, usage / root * log, usage / root * (known / length)]
+    return np.stack([*of_usage, traces / root, traces / root * log], 1)
 
 
 @functools.cache

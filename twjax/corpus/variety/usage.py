@@ -135,7 +135,9 @@ class Usage(Step):
     word counted three times at most, to 1,000 Han characters; shorter documents than 100 count as
     100. A document is flagged from `threshold` on if it has `different` words or more.
     `meta["usage_score"]` has one decimal; `meta["usage_terms"]` lists the words with their counts,
-    "視頻 3, 軟件 1", the weightiest first, at most 20; documents without any have neither.
+    "視頻 3, 軟件 1", the weightiest first, at most 20; documents without any have neither. Words
+    that are ordinary in Taiwan too don't count in what `ConvertSimplified` converted: it chose
+    them, as 文件 for 文档.
 
     `policy` "keep" does no more, "flag" sets `meta["usage"]` to "mainland" in flagged documents,
     "drop" rejects these (reason "mainland usage", value the score and the words), and "convert"
@@ -167,6 +169,8 @@ class Usage(Step):
         outcome = Outcome([])
         found = load(self.table).find([document.text for document in batch])
         for document, words in zip(batch, found, strict=True):
+            if "converted" in document.meta:
+                words = [word for word in words if not word.term.keep]
             if not words:
                 outcome.kept.append(document)
                 continue

@@ -1,0 +1,146 @@
+"""Runs that start from somebody's weights, and give them back."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests import hub, tiny
+
+SHORT = ["Run.steps = 4", "Run.log_every = 1", "Evaluation.every = 4", "Checkpoint.every = 4"]
+SHORT += ["Schedule.warmup_steps = 1"]
+SHORT = [part for binding in SHORT for part in ("--set", binding)]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return tiny.write_config(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    return hub.write(tmp_path_factory.mktemp("hub") / "original", hub.tensors("bfloat16"), 3)
+
+
+@pytest.fixture(scope="module")
+def model(original):
+    done = tiny.twjax("convert", "from-hf", original, original.parent / "model")
+    assert done.returncode == 0, done.stderr
+    return original.parent / "model"
+
+
+def train(config, run_dir, init, *extra, devices=1):
+    arguments = ["--set", f"Run.init = '{init}'", *SHORT, *extra]
+    return tiny.twjax("train", config, "--run-dir", run_dir, *arguments, devices=devices)
+
+
+@pytest.fixture(scope="module")
+def direct(config, original, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("direct") / "run"
+    done = train(config, run_dir, f"hf:{original}")
+    assert done.returncode == 0, done.stderr
+    return run_dir
+
+
+def test_a_folder_and_what_was_made_from_it_start_the_same_run(config, direct, model, tmp_path):
+    done = train(config, tmp_path / "run", f"run:{model}", devices=4)
+    assert done.returncode == 0, done.stderr
+    assert "loss on fixed tokens" in done.stderr
+    a, b = tiny.losses(direct), tiny.losses(tmp_path / "run")
+    assert list(a) == list(b) == [1, 2, 3, 4]
+    np.testing.assert_allclose([a[s] for s in a], [b[s] for s in b], rtol=2e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_read_their_own_slices(config, direct, original, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = ["train", config, "--run-dir", tmp_path / "pair", "--set"]
+    arguments += [f"Run.init = 'hf:{original}'", *SHORT, "--set", "Mesh.tensor = 2"]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "twjax", *map(str, arguments)],
+            env=tiny.environment(
+                4,
+                TWJAX_COORDINATOR=f"127.0.0.1:{port}",
+                TWJAX_NUM_PROCESSES="2",
+                TWJAX_PROCESS_ID=str(number),
+            ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    outputs = [process.communicate(timeout=280)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    a, b = tiny.losses(direct), tiny.losses(tmp_path / "pair")
+    np.testing.assert_allclose([a[s] for s in a], [b[s] for s in b], rtol=2e-5)
+
+
+def test_a_trained_run_goes_back_with_all_that_came_along(direct, original, tmp_path):
+    done = tiny.twjax("convert", "to-hf", direct, tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    before, after = hub.contents(original), hub.contents(tmp_path / "out")
+    record = json.loads(after.pop("twjax_export.json"))
+    assert record["source"]["step"] == 4 and record["changes"] == []
+    weights = {name for name in before if name.endswith(".safetensors")}
+    assert {n: b for n, b in after.items() if n not in weights} == {
+        n: b for n, b in before.items() if n not in weights
+    }
+    for name in weights:
+        assert len(after[name]) == len(before[name]) and after[name] != before[name]
+    # A run from a run keeps them too, and a run from the export starts where that run ended.
+    again = tiny.twjax("convert", "from-hf", tmp_path / "out", tmp_path / "again")
+    assert again.returncode == 0, again.stderr
+
+
+def test_a_model_is_scored_on_the_data_of_a_configuration(config, direct, model):
+    done = tiny.twjax("eval", model, "--config", config, "--json", model.parent / "scores.json")
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((model.parent / "scores.json").read_text())["scores"]
+    first = [record for record in tiny.records(direct, "eval") if record["step"] == 0]
+    assert {s["task"] for s in scores} == {"a", "b"}
+    for score, record in zip(scores, first, strict=True):
+        np.testing.assert_allclose(score["bits_per_byte"], record["bits_per_byte"], rtol=1e-5)
+    bare = tiny.twjax("eval", model)
+    assert bare.returncode == 1 and "--config" in bare.stderr
+
+
+def test_a_loss_that_moved_is_refused(config, model, tmp_path):
+    record = model / "twjax_import.json"
+    fields = json.loads(record.read_text())
+    spoilt = fields | {"probe": fields["probe"] | {"loss": fields["probe"]["loss"] - 0.1}}
+    record.write_text(json.dumps(spoilt))
+    try:
+        done = train(config, tmp_path / "run", f"run:{model}")
+        assert done.returncode == 1
+        assert "Run.init_tolerance (0.05)" in done.stderr, done.stderr
+        wide = train(config, tmp_path / "run", f"run:{model}", "--set", "Run.init_tolerance = 0.2")
+        assert wide.returncode == 0, wide.stderr
+    finally:
+        record.write_text(json.dumps(fields))
+
+
+@pytest.mark.parametrize(
+    "binding, message",
+    [
+        ("Model.norm_eps = 1e-6", "Model.norm_eps 1e-05 there, 1e-06 here"),
+        ("Schedule.start = 'source'", "has no final learning rate"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["hf", "run"])
+def test_another_network_or_rate_is_refused(
+    config, original, model, tmp_path, kind, binding, message
+):
+    init = f"hf:{original}" if kind == "hf" else f"run:{model}"
+    done = train(config, tmp_path / "run", init, "--set", binding)
+    assert done.returncode == 1
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
