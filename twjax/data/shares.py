@@ -61,7 +61,7 @@ class Segment:
         had = [self.stretch.had[task] for task in self.tasks]
         # What tasks that pause hold beyond their shares is missing here: -1 < owed < 1. The same u
         # for all sums but the last, which is whole, keeps every task within one row.
-        owed = sum(self.first) - sum(had)
+        owed = sum(self.first) - sum(had, Fraction(0))
         start = (1 + owed) / 2
         slopes = list(itertools.accumulate(self.stretch.shares[task] for task in self.tasks))
         offsets = [total + start for total in itertools.accumulate(had)]
@@ -102,10 +102,8 @@ class Segment:
         begin, end = where.reshape(2, -1)
         had, gains, length = table[begin], table[end] - table[begin], high - low
         halving = permutation.key_of(seed, "half")
-        for depth in itertools.count():
-            (long,) = np.nonzero(length >= 2 * self.part)
-            if not long.size:
-                return low, length, had, gains
+        depth = 0
+        while (long := np.flatnonzero(length >= 2 * self.part)).size:
             rest = length[long]
             half = rest // 2
             keys = permutation.subkey(halving, depth)
@@ -118,6 +116,8 @@ class Segment:
             gains[long] = np.where(right[:, None], gains[long] - left, left)
             low[long] += np.where(right, half, 0)
             length[long] = np.where(right, rest - half, half)
+            depth += 1
+        return low, length, had, gains
 
     def deal(self, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns (task, count) int64 of rows of the segment, counted from its start.

@@ -86,7 +86,7 @@ def require(rows: list[Row], folder: pathlib.Path) -> None:
 
 def _their_model(folder: pathlib.Path) -> Any:
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
         import transformers
     except ImportError as error:
         raise RuntimeError(
@@ -109,7 +109,7 @@ def _compare_one(
     theirs: Any, network: Any, params: Any, ids: np.ndarray
 ) -> tuple[float, float, np.ndarray, np.ndarray]:
     """Returns largest error, largest logit, and by place divergence and agreement."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     segments = np.ones_like(ids)
     tensor = torch.tensor(ids)
