@@ -42,15 +42,21 @@ def row(name: str, topology: str, figures: dict) -> str:
     """Returns a line of the table."""
     memory = figures["memory_bytes"]
     held = sum(memory[part] for part in ("parameters", "optimizer"))
+    work = figures["device_work"]
+    executed = "–"
+    if work is not None:
+        device = figures["model_flops"] / figures["topology"]["devices"]
+        executed = f"{(work['matmul_flops'] + work['kernel_flops']) / device:.2f}"
     cells = (
         f"`{name}`",
-        topology,
-        f"{figures['parameters'] / 1e9:.1f} B",
+        f"{topology} ({figures['topology']['chips']})",
         f"{figures['tokens']:,}",
+        f"{figures['parameters'] / 1e9:.1f} B",
         f"{held / GIB:.1f}",
         f"{memory['temporaries'] / GIB:.1f}",
         f"{memory['total'] / GIB:.1f} of {memory['usable'] / GIB:.1f}",
         f"{figures['model_flops'] / 1e15:,.0f}",
+        executed,
     )
     return "| " + " | ".join(cells) + " |"
 

@@ -59,7 +59,7 @@ def test_every_run_config_loads_and_rebuilds_itself(path, tmp_path):
         ("Data.batch_size = 9\nStep.accumulation = 2", "must be a multiple of Step.accumulation"),
         ("Data.held_out = ('a',)", "trains on it"),
         ("Schedule.start = 'source'", "needs Run.init"),
-        ("Run.init = 'hf:x'", "'run:DIR'"),
+        ("Run.init = 'hub:x'", "'run:DIR'"),
         ("Schedule.decay = 'exp'", "does nothing here: it belongs to kind 'wsd'"),
         ("Optimizer.name = 'adafactor'\nOptimizer.b1 = 0.8", "it belongs to name 'adamw'"),
         ("Schedule.peak = 1e400", "must be positive and finite"),
