@@ -3,6 +3,7 @@
 import argparse
 import json
 
+import jax
 import pytest
 
 from twjax import config
@@ -15,6 +16,14 @@ from twjax.planning.topology import parse_topology, set_environment
 
 LLAMA = "runs/llama3_8b.gin"
 QUICKSTART = "runs/quickstart_base.gin"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def all_optimizations():
+    """Compiles as a run does, not as quickly as the other tests."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 def load(file: str, *overrides: str) -> config.Run:
