@@ -22,6 +22,7 @@ COMMANDS = {
     "vocab": "twjax.cli.vocab",
     "tasks": "twjax.cli.tasks",
     "convert": "twjax.cli.convert",
+    "merge": "twjax.cli.merge",
     "plan": "twjax.cli.plan",
     "train": "twjax.cli.train",
     "eval": "twjax.cli.evaluate",

@@ -1,0 +1,1 @@
+"""Other ways to change weights than plain training: merging."""
