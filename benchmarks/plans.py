@@ -1,4 +1,6 @@
-"""Compiles every plan of configs/runs/plans/ for the slice that its file names: docs/models.md.
+"""Compiles every plan of configs/runs/plans/, and mT5-XXL's run: the table of docs/models.md.
+
+Each is compiled for the slice that its file names.
 
 One compilation after the other, each in a process of its own; figures that are already in FOLDER
 are not computed again. Prints the table's rows.
@@ -14,7 +16,7 @@ import subprocess
 import sys
 
 GIB = 2**30
-PLANS = pathlib.Path(__file__).parent.parent / "configs" / "runs" / "plans"
+RUNS = pathlib.Path(__file__).parent.parent / "configs" / "runs"
 
 
 def main() -> None:
@@ -23,7 +25,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of plans (default: all)")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
-    for file in sorted(PLANS.glob("[!_]*.gin")):
+    for file in (*sorted((RUNS / "plans").glob("[!_]*.gin")), RUNS / "mt5_xxl.gin"):
         if args.only and file.stem not in args.only:
             continue
         (topology,) = re.findall(r"--topology (\S+)", file.read_text())

@@ -27,9 +27,6 @@ from region_sources import messages, write_records
 
 Pairs = Iterator[tuple[str, str, str]]
 SIDES = ("zh-TW", "zh-CN")
-# Where both sides are in one package, TW and CN are replaced by what its paths have.
-_PLACES = r"(?:iso_3166\w*|iso_3166-[123]|iso_639\w*|iso_639-[235]|iso_4217)"
-_MO = r"/locale/({})/LC_MESSAGES/(%s)\.mo$"
 _CODES = ("zh_TW", "zh_CN")
 
 
@@ -206,25 +203,15 @@ def main() -> None:
     found = one(chromium, r"/locales/({})\.pak$", SIDES, pak)
     write_records(args.out, "chromium_pairs", records("chromium-l10n", found, "BSD-3-Clause"))
 
-    def catalogues(names: Iterable[tuple[str, str]], license: str) -> Iterator[dict[str, Any]]:
-        for file, pattern in names:
-            found = one(at(file), _MO % pattern, _CODES, mo)
-            yield from records(file.partition("_")[0], found, license)
-
-    write_records(args.out, "wesnoth_pairs", catalogues(
-        [("wesnoth-1.16-data_1%3a1.16.9-1_all.deb", r"[\w-]+")], "GPL-2.0-or-later"))  # fmt: skip
-    write_records(args.out, "places_pairs", [
-        *catalogues([("iso-codes_4.15.0-1_all.deb", _PLACES)], "LGPL-2.1-or-later"),
-        *catalogues([("libgweather-4-common_4.2.0-2_all.deb", r"[\w-]+")], "GPL-2.0-or-later"),
-    ])  # fmt: skip
-    write_records(args.out, "desktop_pairs", catalogues([
-        ("evolution-common_3.46.4-2+deb12u1_all.deb", r"[\w.-]+"),
-        ("gimp-data_2.10.34-1+deb12u10_all.deb", r"[\w.-]+"),
-        ("krita-l10n_1%3a5.1.5+dfsg-2+deb12u1_all.deb", r"[\w.-]+"),
-        ("kstars-data_5%3a3.6.2-2_all.deb", r"[\w.-]+"),
-        ("vlc-l10n_3.0.24-0+deb12u1_all.deb", r"[\w.-]+"),
-        ("git_1%3a2.39.5-0+deb12u3_amd64.deb", r"[\w.-]+"),
-    ], "GPL-2.0-or-later"))  # fmt: skip
+    resources = [at(f"libreoffice-l10n-{side}_4%3a7.4.7-1{deb12}") for side in ("zh-tw", "zh-cn")]
+    found = two(resources, r"/resource/zh_(?:TW|CN)/LC_MESSAGES/\w+\.mo$", mo)
+    write_records(args.out, "libreoffice_menus_pairs", records("libreoffice", found, "MPL-2.0", 99))
+    game = at("cataclysm-dda-data_0.F-3-9_all.deb")
+    found = one(game, r"/locale/({})/LC_MESSAGES/[\w-]+\.mo$", _CODES, mo)
+    write_records(args.out, "cataclysm_pairs", records("cataclysm-dda", found, "CC-BY-SA-3.0"))
+    name = "codingame-monaco-vscode-language-pack-zh-han%s-25.1.2.tgz"
+    found = two([at(name % side) for side in "ts"], r"/main\.i18n\.json\.js$", script)
+    write_records(args.out, "vscode_pairs", records("vscode", found, "MIT"))
     low, plain = ("zh-tw", "zh-cn"), ("zh-TW", "zh")
     tools = [
         ("typescript-5.9.3.tgz", r"/({})/diagnosticMessages.*\.json$", low, tree, "Apache-2.0"),

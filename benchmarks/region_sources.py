@@ -22,6 +22,8 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from twjax.corpus.conversion import opencc
+
 COMMITS = {
     "LawRefBook/Laws": "2f4c5c23716267af9dbebbbbd6cbbf732b101981",
     "github/opensource.guide": "ebc9678e39b55ff5e5c8801d1960904692188e90",
@@ -41,6 +43,9 @@ COMMITS = {
     "openstreetmap/id-tagging-schema": "44eff2b82b8bc3e8a2e1d2135a7c58c9b9a08dcf",
     "tico-19/tico-19.github.io": "d97615f9cffa28ec7de571e00fbd513e5a1c7fc7",
     "thu-coai/KdConv": "653db76432de09a004ba708a68f8bbd5500e6bec",
+    "Gowee/zhconv-rs": "b13469d7c247c5ef87a83bcdf1d7d892f09e66da",
+    "Helsinki-NLP/OPUS-MT-testsets": "ac0f19c0be3cb4e0d9450fcb2d7a9847c4bdd180",
+    "UniversalDependencies/UD_Chinese-PUD": "2849afd946a8c01b3e9acdf3e7afa8670cf2777d",
 }
 # Laws and lessons are many; a sample by the hash of the path is enough.
 _LAWS, _LESSONS = 1800, 4000
@@ -210,6 +215,53 @@ def terms(repository: Repository) -> Iterator[Any]:
             yield repository.record(name, "zh-TW|zh-CN", "CC0-1.0", pairs=some)
 
 
+def conversion_groups(repository: Repository) -> Iterator[Any]:
+    """Yields what Chinese Wikipedia's conversion groups call things on both sides.
+
+    The texts of Wikipedia (CC BY-SA 4.0) that are copied in that repository; the conversion table
+    of MediaWiki beside them, which is under the GPL, isn't read.
+    """
+    for path in repository.paths:
+        if not path.startswith("data/cgroups/") or not path.endswith(".json"):
+            continue
+        pairs = []
+        for rule in json.loads(repository.text(path))["rules"]:
+            names = dict(re.findall(r"(zh(?:-\w+)?)\s*:\s*([^;；=]+)", rule["conv"]))
+            taiwan = names.get("zh-tw") or names.get("zh-hant")
+            mainland = names.get("zh-cn") or names.get("zh-hans")
+            if taiwan and mainland:
+                pairs.append({"zh_tw": taiwan.strip(), "zh_cn": mainland.strip()})
+        for start in range(0, len(pairs), 40):
+            name = f"{path.rpartition('/')[2]}-{start}"
+            some = pairs[start : start + 40]
+            yield repository.record(name, "zh-TW|zh-CN", "CC-BY-SA-4.0", pairs=some)
+
+
+def treebank(repository: Repository) -> Iterator[Any]:
+    """Yields the news and encyclopedia sentences of a treebank, forty each.
+
+    They are worded as on the mainland (奥巴马, 数字化), though put in Traditional characters.
+    """
+    simplified = opencc.converter("t2s")
+    lines = repository.text("zh_pud-ud-test.conllu").split("\n")
+    said = [line.removeprefix("# text = ") for line in lines if line.startswith("# text = ")]
+    for start in range(0, len(said), 40):
+        text = simplified("\n".join(said[start : start + 40]))
+        yield repository.record(f"pud-{start}", "zh-CN", "CC-BY-SA-3.0", text=text)
+
+
+def held_out(repository: Repository) -> Iterator[Any]:
+    """Yields the test part of FLORES, eight sentences each: to choose settings by, never fitted."""
+    sides = [
+        repository.text(f"testsets/flores101_dataset/devtest/cmn_{script}.devtest").splitlines()
+        for script in ("Hant", "Hans")
+    ]
+    pairs = [{"zh_tw": taiwan, "zh_cn": mainland} for taiwan, mainland in zip(*sides, strict=True)]
+    for start in range(0, len(pairs), 8):
+        some = pairs[start : start + 8]
+        yield repository.record(f"flores-{start}", "zh-TW|zh-CN", "CC-BY-SA-4.0", pairs=some)
+
+
 def map_tags(repository: Repository) -> Iterator[Any]:
     """Yields OpenStreetMap's names of things in both regions."""
     sides = []
@@ -282,6 +334,9 @@ def main() -> None:
     write("mozilla_sites_pairs", (site(r) for name in sites for r in applications(open_[name])))
     write("dialogues_zhCN", dialogues(open_["thu-coai/KdConv"]))
     write("health_pairs", terms(open_["tico-19/tico-19.github.io"]))
+    write("wikipedia_names_pairs", conversion_groups(open_["Gowee/zhconv-rs"]))
+    write("treebank_zhCN", treebank(open_["UniversalDependencies/UD_Chinese-PUD"]))
+    write("flores_pairs", held_out(open_["Helsinki-NLP/OPUS-MT-testsets"]))
     write("map_pairs", map_tags(open_["openstreetmap/id-tagging-schema"]))
     pages = open_["tldr-pages/tldr"]
     known = set(pages.paths)

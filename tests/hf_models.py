@@ -67,6 +67,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama yarn": ("llama", {"rope_parameters": YARN}),
     "mistral": ("mistral", {"sliding_window": None}),
     "mistral window": ("mistral", {"sliding_window": 5, "head_dim": 24}),
+    "mistral mqa tied": (
+        "mistral",
+        {"num_key_value_heads": 1, "tie_word_embeddings": True, "rope_parameters": LINEAR},
+    ),
     "qwen2 tied": ("qwen2", {"tie_word_embeddings": True}),
     "qwen2 mha": ("qwen2", {"num_key_value_heads": 4, "rope_parameters": {**YARN}}),
     "qwen2 window": (
@@ -88,6 +92,14 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {
             **{"head_dim": 24, "sliding_window": 5, "query_pre_attn_scalar": 40},
             **{"attn_logit_softcapping": None, "attention_bias": True, "num_hidden_layers": 4},
+            "rms_norm_eps": 1e-3,
+        },
+    ),
+    "gemma2 mha untied": (
+        "gemma2",
+        {
+            **{"head_dim": 16, "sliding_window": 3, "num_key_value_heads": 4},
+            **{"tie_word_embeddings": False, "rope_parameters": LLAMA3},
         },
     ),
     "gemma3": (
@@ -102,7 +114,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {
             **{"head_dim": 16, "sliding_window": 4, "num_key_value_heads": 1},
             **{"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
-            **{"final_logit_softcapping": 15.0},
+            **{"final_logit_softcapping": 15.0, "rms_norm_eps": 1e-3},
         },
     ),
     "gemma3 all local": ("gemma3_text", {"head_dim": 16, "sliding_window": 4}),

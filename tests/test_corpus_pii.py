@@ -118,6 +118,24 @@ birth date|我媽生日是\x1f3月5日\x1f喔
 birth date|D.O.B. \x1fMar. 5, 1986\x1f
 secret|Databricks dapi\x1f0123456789abcdef0123456789abcdea\x1f
 secret|API 金鑰：\x1f3f2a9c81d04b57e6aa10c2d9\x1f
+mobile|土地自售 \x1f0 9 1 2 3 4 5 6 7 8\x1f 屋主
+landline|找榮記，\x1f04 23456789\x1f，他們做很久了
+landline|一直接到 \x1f03 4567890\x1f 打來推銷
+identity number|Taiwan ID: \x1fA123456789\x1f
+identity number|ID No.\x1fA123456789\x1f，送入
+identity number|Resident certificate no. \x1fA800000014\x1f (student)
+identity number|身分證統編\x1fA123456789\x1f查無紀錄
+health card|健保卡號碼（右下 12 位數字）\x1f000012345678\x1f
+health card|請報一下健保卡的卡號。我：\x1f0000-1234-5678\x1f
+bank account|飼主的台企銀帳號 \x1f050-12345-6789012\x1f
+LINE id|通訊軟體 ID（LINE）：\x1fabc.house\x1f
+LINE id|舊的LINE不見了，新的ID是\x1fabc123\x1f
+LINE id|急徵 賴 \x1fabc_123\x1f 快
+plate|有人知道 \x1fABC-1238\x1f 這台賓士是誰的嗎
+plate|plate_number=\x1fABC 1238\x1f gate=2
+birth date|生辰八字：\x1f國曆1986年3月5日\x1f巳時
+birth date|He was born on \x1fMarch 5, 1986\x1f
+IP address|※ 編輯: amy (臺灣 \x1f59.125.98.167\x1f), 07/21/2023
 """
 
 LEFT = """
@@ -134,7 +152,10 @@ sk-learn-fading-circle-animation|AKIAIOSFODNN7EXAMPLE|npm_config_registry_url_he
 身分證字號格式如 A123456789|測試卡號是4242 4242 4242 4242|超速 50 公里|I was born in 1986|No. 3, May 5, 1986|生於1956-08-31的總統|
 生日優惠活動自2024/03/05起|發生日期：2024/03/05|自一百年一月一日生效|民國47年12月31日以前出生者|出生率於2024年3月5日公布|陳昇完整生平條目，確認出生日期1958年10月29日|
 賴致翔：sli.do|賴和（1894-1943）|像LINE或者是Viber|信賴 brand2024|車用濾網 ABC-1238 特價|車用行車記錄器 ABC-1238 開箱|整合 S2 2025-12-16 上線|護照申請收件編號 312345678|
-健保申報流水號 000012345678|匯款金額：12345678901|遊戲帳號 1234567890123|帳戶餘額 1234567 元|LINE ID is required|於中華民國一百十二年十月一日至十二月三十一日間在國內出生之國民，得領取 6000 元|院臺字第〇九六〇〇二〇二〇九號|手機○○○○○○○○○○|數列 0 9 1 2 3 4 5 6 7 8|電話 300 000 戶|帳號（論壇）：123456789012|password: ********|sort_key: primary-order-descending-list
+健保申報流水號 000012345678|匯款金額：12345678901|遊戲帳號 1234567890123|帳戶餘額 1234567 元|LINE ID is required|於中華民國一百十二年十月一日至十二月三十一日間在國內出生之國民，得領取 6000 元|院臺字第〇九六〇〇二〇二〇九號|手機○○○○○○○○○○|數列 0 9 1 2 3 4 5 6 7 8|電話 300 000 戶|帳號（論壇）：123456789012|password: ********|sort_key: primary-order-descending-list|
+RFC 2109 的車用規格|安裝被阻止並引發錯誤 NU3008|降版回 4.0.7.95 就好了|Genesys.Core 3.17.11.40 (type)|minClientVersion="100.0.0.1"|SDK (9.3.22.180) 不相容|addr in 1.2.3.0/24|
+LINE usage at 87%|LINE groups forwarded it|on the line "Der-Jei" Group|E323: Line count wrong|不賴（put-lāi）|msg D F2 00000044|https://a.example.org/2017/05/30/a-newborn|
+成吉思汗十年八月二十八日，忽必烈生於漠北|2004年5月6日，她選在生日這天宣布結婚|2013年1月16日，為了紀念他出生112週年|Amy Lee was born on March 5, 1986, in Taipei|機車火星塞 NGK-6289
 """
 
 
@@ -247,6 +268,36 @@ def test_what_is_public_is_kept_by_default():
     )
 
 
+def test_an_article_tells_lives_and_shows_samples():
+    article = (
+        "# 王大明\n\n## 生平\n\n王大明生於1986年3月5日。[^1]\n\n```\nbirthday = 1990/8/31\n```\n"
+    )
+    assert not STEP.find([article])[0]
+    assert ReplacePersonalData().find(["## 車牌\n\n有人標下車牌「ABC-8888」"]) == [[]]
+    # A form is a form wherever it stands.
+    form = "# 名冊\n\n姓名：王小明　電話：0912345678　出生日期：1986/3/5"
+    assert [f.kind for f in STEP.find([form])[0]] == ["name", "mobile", "birth date"]
+
+
+@pytest.mark.parametrize("mark", [",", "\t", "|", ";"])
+def test_the_heading_of_a_column_says_what_its_cells_are(mark):
+    rows = [["name", "birthday", "line_id", "ticket_id", "tel"], ["王小明", "1986/3/5", "abc_123", "0912345678", "04 23456789"]]  # fmt: skip
+    text = "\n".join(mark.join(row) for row in [rows[0], *[rows[1]] * 3])
+    found = STEP.find([text])[0]
+    assert [f.kind for f in found] == ["birth date", "LINE id", "landline"] * 3
+    assert [text[f.start : f.end] for f in found] == ["1986/3/5", "abc_123", "04 23456789"] * 3
+
+
+def test_offices_lists_and_examples_keep_their_addresses_and_lines():
+    step = ReplacePersonalData()
+    public = [
+        "[機關名稱]水利局[機關地址]730臺南市新營區民治路36號[聯絡人]王小姐[聯絡電話]06-6373350", "發稿單位：體育局 科長 王大明 電話：06-2157691#225",
+        "我家附近有\n甲雞排 高雄市前金區自立一路35號\n乙雞排 高雄市鹽埕區七賢三路132號\n丙雞排 高雄市三民區喜峰街112號\n",
+        "顯示正門牌如中正路200號8樓", "銀行帳號：149-10-009643-1\n戶名：社團法人某某協會", "急難救助中心LINE帳號help119",
+    ]  # fmt: skip
+    assert [d.text for d in step.apply([make(t) for t in public]).kept] == public
+
+
 def test_names_are_a_switch_with_a_list_of_exceptions():
     text = "被告陳大文，告訴人賴清德，王小明先生"
     step = ReplacePersonalData(kinds=("name",), public_names=("賴清德",))
@@ -256,7 +307,7 @@ def test_names_are_a_switch_with_a_list_of_exceptions():
 
 PIECES = st.sampled_from(
     ["0912345678", "A123456789", "台北市", "中山區", "中山路", "一段", "12號", "3樓", "LINE", "ID：", "abc_12", "@", "gmail.com", "生日", "75/3/5",
-     "\0", "\n", "😀", "０９", "-", " ", "(02)", "2345-6789", "第", "號", "4111111111111111", "eyJ", "ghp_", "x" * 30, "車牌", "ABC-1238", ":", "：", "民國", "年", "月", "日生"]
+     "\0", "\n", "😀", "０９", "-", " ", "(02)", "2345-6789", "第", "號", "4111111111111111", "eyJ", "ghp_", "x" * 30, "車牌", "ABC-1238", ":", "：", "民國", "年", "月", "日生", ",", "tel,birthday,id\n", "```", "# "]
 )  # fmt: skip
 TEXTS = st.lists(PIECES | st.text(max_size=3), max_size=14).map("".join)
 

@@ -74,6 +74,11 @@ def test_statutes_are_in_no_dialect(text):
     assert label(text) not in region.DIALECTS
 
 
+def test_one_word_of_a_short_text_does_not_make_it_the_mainlands():
+    for text in ("這個消息是真的嗎？", "假消息假消息假消息假消息", "沒有數據佐證的消息不可信"):
+        assert label(text) != "zh-Hant-CN"
+
+
 def test_several_languages_are_parts():
     english = "The quick brown fox was not there when they came to look for it. " * 3
     verdict, parts = region.judge([TAIWAN + "\n" + english + "\n" + TAIWAN + "\n" + english])[0]
@@ -142,15 +147,40 @@ def test_sums_equal_a_plain_loop():
                 known += order == regionmodel.ORDERS and weight != 0
     points = np.frombuffer(TAIWAN.encode("utf-32-le"), np.uint32)
     found = model.sums(points, np.array([len(points)]))[0]
-    assert found[1] == pytest.approx(expected) and found[3] == known
+    assert found[1] == pytest.approx(expected) and found[2] == known
 
 
 def test_what_is_less_like_the_fit_is_less_sure():
     model = regionmodel.load()
-    sums = np.array([[40, 3.0, 0, known] for known in (0, 10, 20)])
+    sums = np.array([[40, 3.0, known, 0, 0, 0] for known in (0, 10, 20)])
     found = model.probability(sums)
     assert 0.5 < found[0] < found[1] < found[2] < 1
-    assert np.allclose(1 - found, model.probability(sums * (1, -1, 1, 1)))
+    assert np.allclose(1 - found, model.probability(sums * (1, -1, 1, 1, 1, 1)))
+
+
+def test_characters_tell_how_a_text_came_to_be_written():
+    """One 爲 is a trace of plain s2t; that Taiwan's forms occur says little, however often."""
+    model = regionmodel.load()
+
+    def odds(text: str) -> float:
+        points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        sums = model.sums(points, np.array([len(points)]))
+        return float(regionmodel.calibration_features(sums)[0, 3])
+
+    ceiling = -np.log(sum(share for _, config, share in regionmodel.WAYS[2:] if config != "s2t"))
+    assert odds("爲") < -1 < 0 < odds("為") <= odds("為" * 50) <= ceiling
+    assert odds("山水") == pytest.approx(0)
+
+
+def test_what_is_known_beforehand_shifts_the_verdict():
+    text = opencc.converter("s2tw")(MAINLAND)[:52]
+    low, middle, high = (region.judge([text], prior=p)[0][0] for p in (0.1, 0.5, 1 - 1e-12))
+    assert low.taiwan < middle.taiwan < high.taiwan
+    assert low.label == "zh-Hant-CN" and high.label != "zh-Hant-CN"
+    odds = [verdict.taiwan / (1 - verdict.taiwan) for verdict in (low, middle)]
+    assert odds[1] / odds[0] == pytest.approx(9)
+    with pytest.raises(ValueError, match=r"Region\.prior"):
+        Region(prior=1.0)
 
 
 def test_a_model_reads_back():

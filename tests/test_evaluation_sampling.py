@@ -104,6 +104,13 @@ def test_nothing_uncertain_is_written():
     assert writer.done and writer.text == "臺a<e"
 
 
+def test_other_ids_end_a_text_as_eos_does():
+    writer = Writer(Bytes(), end_ids=(98, 99))  # type: ignore[arg-type]
+    for id in b"aacd":
+        writer.push(id)
+    assert writer.done and writer.text == "aa"
+
+
 def test_eos_ends_a_text_and_half_a_character_shows():
     writer = Writer(Bytes())  # type: ignore[arg-type]
     for id in ("臺".encode()[0], 256, 97):

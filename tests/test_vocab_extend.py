@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import unicodedata
 
 import data_side
 import pytest
@@ -15,8 +16,9 @@ import tokenizer_side
 from transformers import AutoTokenizer
 
 from twjax.cli import main
-from twjax.vocab.extend import RECORD, extend
-from twjax.vocab.extend_pieces import find_pieces
+from twjax.config.extension import RECORD, Extension
+from twjax.vocab.extend import extend
+from twjax.vocab.extend_pieces import ALWAYS, find_pieces
 from twjax.vocab.tokenizer_load import load_vocabulary
 
 SIZE = 300
@@ -71,8 +73,9 @@ def test_taiwan_takes_fewer_ids_and_says_the_same(made):
 def test_each_new_id_has_the_old_ids_of_its_bytes(made):
     base, place, extended = made
     old, new = load_vocabulary(base), load_vocabulary(place)
-    record = json.loads((place if place.is_dir() else place.parent).joinpath(RECORD).read_text())
-    assert record["sha256"] == new.sha256 and record["base_sha256"] == old.sha256
+    assert Extension.find(place) == extended and extended.path.name == RECORD
+    assert new.sha256 in extended.made.values() and old.sha256 in extended.base.values()
+    assert extended.size == new.vocab_size
     assert len(extended.parts) == SIZE
     for number, parts in enumerate(extended.parts):
         data = new.bytes_of_ids[old.vocab_size + number]
@@ -98,7 +101,9 @@ def test_pieces_are_of_one_script_and_in_the_order_of_use():
     pieces = find_pieces(TAIWAN, 200)
     assert {"𠊎", "ㄅ", "ˊ", "，", "！", "a\u030d", "o\u0358", "ⁿ"} <= set(pieces.characters)
     text = "".join(TAIWAN)
-    counts = [text.count(character) for character in pieces.characters]
+    assert pieces.characters[: len(ALWAYS)] == tuple(ALWAYS)
+    found = [c for c in pieces.characters[len(ALWAYS) :] if not unicodedata.combining(c[0])]
+    counts = [text.count(character) for character in found]
     assert counts == sorted(counts, reverse=True)
     known = set(pieces.characters)
     for left, right in pieces.words:

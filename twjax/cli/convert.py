@@ -83,6 +83,10 @@ def run(args: argparse.Namespace) -> int:
 
     if jax.process_count() > 1:
         raise ValueError("convert runs in one process; Run.init = 'hf:DIR' reads on every host.")
+    if args.check:
+        from twjax.huggingface.check import require_reference
+
+        require_reference()
     return _from_hf(args) if args.convert_command == "from-hf" else _to_hf(args)
 
 
@@ -120,6 +124,7 @@ def _to_hf(args: argparse.Namespace) -> int:
     if args.shard_gb <= 0:
         raise ValueError(f"--shard-gb ({args.shard_gb}) must be positive.")
     source = Source.open(args.run_dir, args.step)
+    _check_tokenizer(source, args.tokenizer)
     model = source.run.model
 
     def check(folder: pathlib.Path) -> None:
@@ -143,6 +148,28 @@ def _to_hf(args: argparse.Namespace) -> int:
             force=args.force,
         )
     return 0
+
+
+def _check_tokenizer(source: Any, chosen: pathlib.Path | None) -> None:
+    """Refuses to ship another tokenizer than the weights were trained with."""
+    from twjax.huggingface.carry import FOLDER
+    from twjax.vocab.tokenizer_files import located, vocabulary_sha256
+
+    folder = chosen or source.directory / FOLDER
+    if chosen is None and not folder.is_dir():
+        # Nothing came along: the weights began at random.
+        return
+    try:
+        shipped = {vocabulary_sha256(file) for file in located(folder)}
+    except ValueError:
+        # Without a tokenizer in it there is nothing to compare.
+        return
+    if source.vocabulary is not None and source.vocabulary not in shipped:
+        raise ValueError(
+            f"{source.directory} was trained with another vocabulary than "
+            f"{'that of' if chosen else 'the one that came along in'} {folder}; name the folder "
+            f"that has it (--tokenizer; Data.vocabulary was {source.run.data.vocabulary})."
+        )
 
 
 def _check(folder: pathlib.Path, model: Any, network: Any, params: Any) -> None:

@@ -1,6 +1,11 @@
-"""Continues prompts with a run's newest (or a given) checkpoint.
+"""Continues prompts with a run's newest (or a given) checkpoint, or an imported model.
 
-twjax generate build/quickstart/replay --prompt '中華民國' --tokens 80 --temperature 0.8
+  twjax generate build/quickstart/replay --prompt '中華民國' --tokens 80 --temperature 0.8
+  twjax generate models/llama1b --stop '。' < prompts.txt
+
+One prompt's text appears as it comes. An encoder-decoder (T5) reads the prompt and its own text is
+printed alone, a prompt's after the other's. A text ends at EOS, and where the model was imported
+at the ids that its generation_config.json names.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ HELP = "continue prompts with a run's checkpoint"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_dir", metavar="RUN", help="a run directory")
+    parser.add_argument("run_dir", metavar="RUN", help="a run, or an imported model")
     parser.add_argument(
         "--prompt",
         action="append",
@@ -58,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
     from twjax.evaluation.continuation import continue_prompts
     from twjax.evaluation.sampling import Sampling
     from twjax.evaluation.watch import open_vocabulary
+    from twjax.huggingface.carry import end_ids
+    from twjax.models.encdec import EncoderDecoder
     from twjax.models.network import network as declare
     from twjax.parallel.mesh import mesh_here
     from twjax.training.source import Source
@@ -82,9 +89,12 @@ def run(args: argparse.Namespace) -> int:
         if first:
             print(text, end="", flush=True)
 
+    if not prompts:
+        raise ValueError("no prompt: give --prompt, or lines on standard input.")
     one = len(prompts) == 1
+    said = [""] * len(prompts) if isinstance(network, EncoderDecoder) else prompts
     if one:
-        write(prompts[0])
+        write(said[0])
     with jax.set_mesh(mesh):
         texts = continue_prompts(
             source.run,
@@ -96,11 +106,12 @@ def run(args: argparse.Namespace) -> int:
             tokens=args.tokens,
             sampling=sampling,
             stop=args.stop,
+            end_ids=end_ids(source.directory),
             write=write if one else None,
         )
     if one:
         write("\n")
     else:
-        for prompt, text in zip(prompts, texts, strict=True):
+        for prompt, text in zip(said, texts, strict=True):
             write(f"{prompt}{text}\n")
     return 0

@@ -9,6 +9,7 @@ from typing import Any
 # minimised: a resumed run with another value is another run.
 FIXED = (
     "init",
+    "new_rows",
     "seed",
     "model",
     "data.mixture",

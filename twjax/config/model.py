@@ -50,8 +50,10 @@ class RopeScaling:
 class Model:
     """A decoder, or with `encoder_layers` an encoder-decoder; the defaults are Llama's.
 
-    `vocab_size` is the tokenizer's true size; the embedding has `padded_vocab_size` rows, the
-    next multiple of `vocab_multiple`, and the padding is masked out of every softmax.
+    `vocab_size` is the number of rows that the weights have, at least one for each id of the
+    vocabulary (SentencePiece or `tokenizer.json`); published models may have more. The embedding
+    has `padded_vocab_size` rows, the next multiple of `vocab_multiple`, and the padding is masked
+    out of every softmax.
 
     Norms: `norm_offset` stores scales as their distance from 1. `norm_position` "pre" norms the
     input of attention and MLP, "post" the sum with the residual stream (and there is no norm

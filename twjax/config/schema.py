@@ -11,7 +11,7 @@ import itertools
 import math
 from typing import Literal
 
-from twjax.config.checks import refuse_idle, require
+from twjax.config.checks import refuse_idle, require, require_at_least
 from twjax.config.model import Model
 from twjax.config.model import RopeScaling as RopeScaling
 
@@ -98,11 +98,12 @@ class Mixture:
 class Data:
     """Cached rows and how a step's batch is drawn from them.
 
-    `cache` is the folder that `twjax tasks cache` fills. `vocabulary` is the SentencePiece model
-    that made the rows. `corpora` names folders made by `twjax corpus build` that become tasks;
-    `validation` is the share of each one's documents that is held out, and all documents of those
-    in `held_out` are for evaluation only. `batch_size` counts rows of `seq_len` tokens over all
-    devices; an encoder-decoder's `seq_len` is (inputs, targets).
+    `cache` is the folder that `twjax tasks cache` fills. `vocabulary` made the rows: a
+    SentencePiece model, a `tokenizer.json`, or a folder that has one of them (a Hugging Face
+    folder, or what `twjax vocab extend` writes). `corpora` names folders made by `twjax corpus
+    build` that become tasks; `validation` is the share of each one's documents that is held out,
+    and all documents of those in `held_out` are for evaluation only. `batch_size` counts rows of
+    `seq_len` tokens over all devices; an encoder-decoder's `seq_len` is (inputs, targets).
     """
 
     cache: str
@@ -188,7 +189,9 @@ class Schedule:
 class Optimizer:
     """AdamW or Adafactor. Weight decay is decoupled and spares norms and biases.
 
-    `clip_norm` bounds the global gradient norm; None turns it off.
+    `clip_norm` bounds the global gradient norm; None turns it off. For the first `new_rows_steps`
+    steps only the rows of the ids that `twjax vocab extend` added are trained, in the embedding
+    and in the output matrix: all else stays bit for bit what it was.
     """
 
     name: Literal["adamw", "adafactor"] = "adamw"
@@ -197,8 +200,10 @@ class Optimizer:
     eps: float = 1e-8
     weight_decay: float = 0.1
     clip_norm: float | None = 1.0
+    new_rows_steps: int = 0
 
     def __post_init__(self) -> None:
+        require_at_least(self, 0, "new_rows_steps")
         refuse_idle(self, ("b1", "b2", "eps"), self.name == "adamw", "name 'adamw'")
         for name in ("b1", "b2"):
             value = getattr(self, name)
@@ -290,6 +295,12 @@ class Run:
     checkpoint or of an imported model; or "hf:DIR", a Hugging Face folder's. The optimiser's
     state is fresh and the step 0. Where a conversion recorded the loss on fixed tokens, the run
     is refused when its own differs by more than `init_tolerance` nats per token.
+
+    Where `Data.vocabulary` is one that `twjax vocab extend` made of the source's, the weights get
+    a row for each new id, in the embedding and in an untied output matrix each from its own old
+    rows: `new_rows` "mean" takes the mean of the rows of the old ids that the piece was written
+    with before, as long as those are on average; "gaussian" draws from the normal distribution of
+    all old rows; "zero" is noise of a hundredth of their size.
     """
 
     steps: int
@@ -303,6 +314,7 @@ class Run:
     evaluation: Evaluation
     init: str | None = None
     init_tolerance: float = 0.05
+    new_rows: Literal["mean", "gaussian", "zero"] = "mean"
     seed: int = 0
     log_every: int = 10
 
@@ -338,6 +350,17 @@ class Run:
         require(
             self.init_tolerance > 0,
             f"Run.init_tolerance ({self.init_tolerance}) must be positive.",
+        )
+        refuse_idle(self, ("new_rows",), self.init is not None, "a run that starts from Run.init")
+        early = self.optimizer.new_rows_steps
+        require(
+            early == 0 or self.init is not None,
+            f"Optimizer.new_rows_steps ({early}) does nothing here: without Run.init no rows are "
+            "old.",
+        )
+        require(
+            early <= self.steps,
+            f"Optimizer.new_rows_steps ({early}) is more than Run.steps ({self.steps}).",
         )
         positions = self.model.max_positions
         require(

@@ -291,13 +291,9 @@ def load_model(path: str | os.PathLike[str]) -> Tokenizer:
 def more_ids(model: Tokenizer, extra_ids: int) -> int:
     """Returns how many ids a task's sentinels need behind those of the vocabulary.
 
-    None where it has sentinels of its own (T5's <extra_id_0>); they must be enough then.
+    None where it has sentinels of its own (T5's <extra_id_0>): they are what there is then,
+    however many the task is declared with.
     """
-    if model.sentinels and model.sentinels < extra_ids:
-        raise ValueError(
-            f"{model.path}: has {model.sentinels} sentinels (<extra_id_0> …), the task needs "
-            f"{extra_ids}; shorten Data.seq_len or its extra_ids."
-        )
     return 0 if model.sentinels else extra_ids
 
 

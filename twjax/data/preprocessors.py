@@ -95,7 +95,8 @@ def span_corruption(
     if most > vocabulary.extra_ids:
         raise ValueError(
             f"span_corruption with inputs of {sequence_length['inputs']} tokens needs {most} "
-            f"sentinels; the task is declared with extra_ids={vocabulary.extra_ids}."
+            f"sentinels; there are {vocabulary.extra_ids} (the task's extra_ids, or those of its "
+            "vocabulary): shorten Data.seq_len."
         )
 
     def pieces(example: Example) -> Example:

@@ -38,6 +38,12 @@ class PieceVocabulary(seqio.Vocabulary):
         return load_model(self._path)
 
     @property
+    def extra_ids(self) -> int:
+        """The number of sentinels: the vocabulary's own where it has some, of those asked for."""
+        own = self.model.sentinels
+        return min(own, self._extra_ids) if own else self._extra_ids
+
+    @property
     def sha256(self) -> str:
         return self.model.sha256
 
@@ -64,7 +70,7 @@ class PieceVocabulary(seqio.Vocabulary):
 
     def with_extra_ids(self, extra_ids: int) -> PieceVocabulary:
         """Returns this model with (at least) that many sentinels behind its pieces."""
-        return self if extra_ids <= self.extra_ids else PieceVocabulary(self._path, extra_ids)
+        return self if extra_ids <= self._extra_ids else PieceVocabulary(self._path, extra_ids)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Returns the text up to the first EOS; sentinels are written `<extra_id_k>`."""
@@ -132,7 +138,7 @@ class PieceVocabulary(seqio.Vocabulary):
         return hash((self.sha256, self.extra_ids))
 
     def __repr__(self) -> str:
-        return f"PieceVocabulary({str(self._path)!r}, extra_ids={self.extra_ids})"
+        return f"PieceVocabulary({str(self._path)!r}, extra_ids={self._extra_ids})"
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_path": self._path, "_extra_ids": self._extra_ids}

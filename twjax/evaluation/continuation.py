@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from twjax.vocab.tokenizer import Tokenizer
 
 
 class Writer:
-    """Text from ids, one at a time, up to EOS or one of the strings of `stop`.
+    """Text from ids, one at a time, up to EOS, one of `end_ids` or one of the strings of `stop`.
 
     `write` takes what is certain: whole characters that can't be the beginning of a stop string.
     """
@@ -27,11 +27,13 @@ class Writer:
         stop: Sequence[str] = (),
         write: Callable[[str], None] | None = None,
         *,
+        end_ids: Collection[int] = (),
         continued: bool = True,
     ):
         if "" in stop:
             raise ValueError("a stop string is empty; every text contains it.")
         self._model, self._stop, self._write = model, tuple(stop), write
+        self._ends = {model.eos_id, *end_ids}
         self._stream = model.stream(continued=continued)
         self._text, self._written = "", 0
         self.done = False
@@ -45,7 +47,7 @@ class Writer:
         """Takes one more id."""
         if self.done:
             return
-        if id == self._model.eos_id:
+        if id in self._ends:
             self.end()
         elif id < self._model.vocab_size:
             # Rows of the model beyond the vocabulary stand for no text.
@@ -92,9 +94,12 @@ def continue_prompts(
     tokens: int,
     sampling: Sampling = GREEDY,
     stop: Sequence[str] = (),
+    end_ids: Collection[int] = (),
     write: Callable[[str], None] | None = None,
 ) -> list[str]:
-    """Returns the text that the network adds to each prompt, up to EOS or a string of `stop`.
+    """Returns the text that the network adds to each prompt, up to its end.
+
+    EOS, an id of `end_ids` or a string of `stop` ends it; none of them is in the text.
 
     `write` gets the text of a single prompt as it comes.
     """
@@ -102,7 +107,7 @@ def continue_prompts(
         raise ValueError(f"only one prompt's text can be written as it comes, not {len(prompts)}.")
     both = isinstance(network, EncoderDecoder)
     # A decoder's text goes on from the prompt; an encoder-decoder's begins.
-    writers = [Writer(model, stop, write, continued=not both) for _ in prompts]
+    writers = [Writer(model, stop, write, end_ids=end_ids, continued=not both) for _ in prompts]
     for columns in stream(
         network,
         params,

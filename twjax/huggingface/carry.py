@@ -66,6 +66,19 @@ class Carried:
         return {name: array.tobytes() for name, array in safetensors.numpy.load_file(path).items()}
 
 
+def end_ids(root: pathlib.Path) -> frozenset[int]:
+    """Returns the ids that end a text by the original's generation_config.json or config.json.
+
+    A model that talks in turns has several. Empty where nothing came along.
+    """
+    for name in ("generation_config.json", CONFIG):
+        path = root / FOLDER / name
+        found = read_json(path).get("eos_token_id") if path.is_file() else None
+        if found is not None:
+            return frozenset(found if isinstance(found, list) else [found])
+    return frozenset()
+
+
 def carried_files(folder: pathlib.Path) -> list[str]:
     """Returns the names of a folder's files that aren't weights, below it, sorted."""
     found = []

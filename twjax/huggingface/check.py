@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import math
 import pathlib
 from typing import Any
@@ -84,14 +85,20 @@ def require(rows: list[Row], folder: pathlib.Path) -> None:
         )
 
 
-def _their_model(folder: pathlib.Path) -> Any:
-    try:
-        import torch  # pyright: ignore[reportMissingImports]
-        import transformers
-    except ImportError as error:
+def require_reference() -> None:
+    """Raises RuntimeError where transformers, or the torch that it needs, is not installed."""
+    missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+    if missing:
         raise RuntimeError(
-            f"--check needs torch and transformers ({error}): pip install torch transformers."
-        ) from None
+            f"--check needs {' and '.join(missing)}: pip install {' '.join(missing)}."
+        )
+
+
+def _their_model(folder: pathlib.Path) -> Any:
+    require_reference()
+    import torch  # pyright: ignore[reportMissingImports]
+    import transformers
+
     from twjax.storage import read_json
 
     config = read_json(folder / "config.json")

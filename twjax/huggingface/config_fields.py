@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 from twjax.config import Model
@@ -49,9 +48,19 @@ class Fields:
         return value
 
     def nullable(self, name: str, default: Any) -> Any:
-        """Returns a field in which null means something else than the default."""
+        """Returns a number, or None where null means something else than the default."""
         self._seen.add(name)
-        return self._config.get(name, default)
+        value = self._config.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float, type(None))):
+            raise self.refusal(name, value, "it must be a number or null")
+        return value
+
+    def nullable_integer(self, name: str, default: Any) -> int | None:
+        """Returns a whole number from 0, or None where null means something else."""
+        value = self.nullable(name, default)
+        if value is not None and (not isinstance(value, int) or value < 0):
+            raise self.refusal(name, value, "it must be a whole number or null")
+        return value
 
     def integer(self, name: str, default: Any = _MISSING) -> int:
         """Returns a field that must be a positive whole number."""
@@ -133,30 +142,3 @@ def same_network(one: Model, other: Model) -> bool:
 
 def _settled(model: Model) -> Model:
     return dataclasses.replace(model, init_std=0.02, vocab_multiple=1)
-
-
-def rewrite(
-    original: dict[str, Any] | None,
-    fresh: dict[str, Any],
-    read: Callable[[dict[str, Any]], Model],
-    model: Model,
-) -> dict[str, Any]:
-    """Returns the `config.json` of `model` that changes least of `original`.
-
-    `fresh` is a complete one, which is taken when there is no original. An original that reads
-    as the same network is returned as it is; else the fields that must change are set to those
-    of `fresh`.
-    """
-    if original is None:
-        return fresh
-    result = dict(original)
-    for name in ("", "vocab_size", *fresh):
-        if same_network(read(result), model):
-            return result
-        if name and result.get(name) != fresh[name]:
-            result[name] = fresh[name]
-            if name.startswith("rope_"):
-                result.pop("rope_parameters", None)
-    if not same_network(read(result), model):
-        raise ValueError(f"config.json: can't be changed into one of {model}.")
-    return result

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,8 @@ from twjax.training.checkpoint import StoredArray
 
 EXPORT_FILE = "twjax_export.json"
 SHARD_BYTES = 5_000_000_000
+# A file takes one writer at a time: more would wait for it, and make no blocks meanwhile.
+WRITERS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,8 +129,8 @@ def make_plan(
     max_positions: int | None = None,
 ) -> Plan:
     """Decides all that will be written, and refuses what can't be, before anything is."""
-    original = None if carried is None else carried.config
-    if original is not None and family is None:
+    carried_config = original = None if carried is None else carried.config
+    if original is not None and family in (None, family_of(original).name):
         chosen = family_of(original)
     else:
         chosen, original, carried = family_for(model, family), None, None
@@ -138,7 +141,8 @@ def make_plan(
     if original is None:
         if max_positions:
             config.setdefault("max_position_embeddings", max_positions)
-        changes.append(f"{CONFIG}: written anew for family {chosen.name}: there is no original")
+        why = "there is no original" if carried_config is None else "the original's is another"
+        changes.append(f"{CONFIG}: written anew for family {chosen.name}: {why}")
     if carried is None or original is None:
         target = DTYPES["F32"] if dtype == "source" else np.dtype(_numpy(dtype))
         config["torch_dtype"] = target.name
@@ -197,37 +201,54 @@ def _write_tensors(
             group = plan.pieces[name]
             target = DTYPES[entry["dtype"]]
             whole = tuple(slice(0, size) for size in group[0].sizes)
-            for block in blocks(group[0], whole, target.itemsize):
+            chunk = arrays[group[0].weight].chunk
+            for block in blocks(group[0], whole, target.itemsize, chunk):
                 work.append((writers[file], name, group, block, target))
 
-    def write(
+    # A buffer that waits to be written, or is being made, holds one.
+    slots = threading.BoundedSemaphore(2 * THREADS)
+
+    def make(
         writer: ShardWriter, name: str, group: tuple[Piece, ...], block: Slices, target: np.dtype
-    ) -> int:
+    ) -> list[concurrent.futures.Future[int]]:
         # Parts of a fused tensor that share rows are put together before they are written.
         boxes = [piece.layout.box(piece.sizes, block, piece.part) for piece in group]
-        done = 0
+        found = []
         for rows in dict.fromkeys((box[0].start, box[0].stop) for box in boxes):
-            shape = (rows[1] - rows[0], *group[0].shape[1:])
-            buffer = np.empty(shape, target)
-            for piece, box in zip(group, boxes, strict=True):
-                if (box[0].start, box[0].stop) == rows:
-                    values = _values(arrays, piece, block, name, target)
-                    place = buffer[(slice(None), *box[1:])]
-                    piece.layout.write(place, values, piece.sizes, block, piece.part)
-            writer.write(name, rows[0], buffer)
-            done += buffer.nbytes
-        return done
+            slots.acquire()
+            try:
+                shape = (rows[1] - rows[0], *group[0].shape[1:])
+                buffer = np.empty(shape, target)
+                for piece, box in zip(group, boxes, strict=True):
+                    if (box[0].start, box[0].stop) == rows:
+                        values = _values(arrays, piece, block, name, target)
+                        place = buffer[(slice(None), *box[1:])]
+                        piece.layout.write(place, values, piece.sizes, block, piece.part)
+                found.append(putters.submit(put, writer, name, rows[0], buffer))
+            except BaseException:
+                slots.release()
+                raise
+        return found
+
+    def put(writer: ShardWriter, name: str, first_row: int, buffer: np.ndarray) -> int:
+        try:
+            writer.write(name, first_row, buffer)
+        finally:
+            slots.release()
+        return buffer.nbytes
 
     with (
         Progress(plan.total_bytes, "convert", "B") as progress,
-        concurrent.futures.ThreadPoolExecutor(THREADS) as pool,
+        concurrent.futures.ThreadPoolExecutor(WRITERS) as putters,
+        concurrent.futures.ThreadPoolExecutor(THREADS) as makers,
     ):
-        running = [pool.submit(write, *item) for item in work]
+        running = [makers.submit(make, *item) for item in work]
         try:
             for task in concurrent.futures.as_completed(running):
-                progress.update(task.result())
+                for written in task.result():
+                    progress.update(written.result())
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            makers.shutdown(cancel_futures=True)
             raise
 
 

@@ -20,7 +20,7 @@ from twjax.huggingface.tensors import Reader
 from twjax.huggingface.transforms import Slices, copy_into
 from twjax.models.network import network
 from twjax.parallel.sharding import weight_sharding
-from twjax.progress import Progress
+from twjax.progress import Progress, say
 from twjax.storage import read_json
 from twjax.training.checkpoint import Pieces
 
@@ -53,18 +53,34 @@ class HubFolder:
             kind = "no such folder" if not path.is_dir() else f"not a model folder (no {CONFIG})"
             raise FileNotFoundError(f"{path}: {kind}.")
         config = read_json(path / CONFIG)
+        if not isinstance(config, dict):
+            raise ValueError(f"{path / CONFIG}: is not a JSON object.")
+        reader = Reader(path)
+        folder = cls._bound(path, config, reader)
+        differing = folder._differing_alias()
+        if differing is None:
+            return folder
+        name, first = (folder.names[piece.tensor] for piece in differing)
+        if folder.binding.family.own_output and differing[0].tensor == "lm_head.weight":
+            say(f"{path}: {name} differs from {first}: not tied, whatever {CONFIG} says.")
+            return cls._bound(path, config | {"tie_word_embeddings": False}, reader)
+        raise ValueError(
+            f"{path}: {name} differs from {first}, but {CONFIG} says that they are tied; set "
+            "tie_word_embeddings to false there if both are meant."
+        )
+
+    @classmethod
+    def _bound(cls, path: pathlib.Path, config: dict[str, Any], reader: Reader) -> HubFolder:
         family = family_of(config, str(path / CONFIG))
         try:
             model = family.read_config(config)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         binding = bind(family, model, network(model).specs)
-        reader = Reader(path)
         names = binding.resolve(reader.tensors, str(path))
         reader.check_dtypes(names.values())
         folder = cls(path, config, model, binding, reader, names)
         folder._check_shapes()
-        folder._check_aliases()
         return folder
 
     def __enter__(self) -> HubFolder:
@@ -163,6 +179,7 @@ class HubFolder:
     def _fill(self, piece: Piece, block: Slices, targets: Sequence[Target]) -> None:
         box = piece.layout.box(piece.sizes, block, piece.part)
         raw = self.reader.read(self.names[piece.tensor], box)
+        self.reader.check_finite(self.names[piece.tensor], raw)
         values = piece.layout.read(raw, piece.sizes, block, piece.part)
         for place, buffer in targets:
             common = tuple(
@@ -197,8 +214,8 @@ class HubFolder:
                 f"{', '.join(problems[:6])}{' …' if len(problems) > 6 else ''}."
             )
 
-    def _check_aliases(self) -> None:
-        """A second copy of a tied weight must be equal: otherwise one of them would be lost."""
+    def _differing_alias(self) -> tuple[Piece, Piece] | None:
+        """Returns a second copy of a tied weight that isn't equal, and the first; None: all are."""
         for alias in self.binding.aliases:
             name = self.names.get(alias.tensor)
             if name is None:
@@ -215,11 +232,8 @@ class HubFolder:
                     for p in (alias, first)
                 )  # fmt: skip
                 if not np.array_equal(one, other):
-                    raise ValueError(
-                        f"{self.path}: {name} differs from {self.names[first.tensor]}, but "
-                        f"{CONFIG} says that they are tied; set tie_word_embeddings to false there "
-                        "if both are meant."
-                    )
+                    return alias, first
+        return None
 
 
 def piece_shape(binding: Binding, weight: str, dtype: np.dtype) -> tuple[int, ...]:
@@ -235,11 +249,22 @@ def piece_shape(binding: Binding, weight: str, dtype: np.dtype) -> tuple[int, ..
     return shape if piece.layer is None else (1, *shape)
 
 
-def blocks(piece: Piece, box: Slices, itemsize: int) -> Iterator[Slices]:
-    """Cuts a box of one layer's weight into blocks whose rows lie together in their tensor."""
+def blocks(
+    piece: Piece, box: Slices, itemsize: int, chunk: Sequence[int] | None = None
+) -> Iterator[Slices]:
+    """Cuts a box of one layer's weight into blocks whose rows lie together in their tensor.
+
+    `chunk` is the shape in which our weight is stored: where such chunks are of a block's kind
+    and size, each is a block.
+    """
     axis = piece.layout.split_axis
     row = math.prod(piece.sizes) // piece.sizes[axis] * itemsize
     step = max(1, BLOCK_BYTES // row)
+    if chunk is not None:
+        rows = chunk[axis - len(piece.sizes)]
+        whole_rows = math.prod(chunk) // rows * itemsize == row
+        if whole_rows and step // 2 < rows <= 2 * step:
+            step = rows
     for first in range(box[axis].start, box[axis].stop, step):
         part = slice(first, min(first + step, box[axis].stop))
         yield (*box[:axis], part, *box[axis + 1 :])

@@ -48,6 +48,9 @@ class Family:
     `Model`. `ignored` are regular expressions of whole tensor names that carry no weights
     (buffers). `prefix` is a beginning of `theirs` that some checkpoints leave out
     ("transformer."), and `spellings` are (beginning in some checkpoints, beginning of `theirs`).
+    `own_output` says that an output weight which differs from the embedding counts, whatever
+    `tie_word_embeddings` says; in the other families such a folder is refused.
+    `vocab_size` is that of its published checkpoints, where another family writes the same network.
     """
 
     name: str
@@ -58,6 +61,8 @@ class Family:
     ignored: tuple[str, ...] = ()
     prefix: str = ""
     spellings: tuple[tuple[str, str], ...] = ()
+    own_output: bool = False
+    vocab_size: int | None = None
 
     def candidates(self, name: str) -> list[str]:
         """Returns what a checkpoint's tensor may be called in the rules."""

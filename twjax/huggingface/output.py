@@ -41,7 +41,7 @@ def whole_folder(
         if needs > free:
             partial.rmdir()
             raise OSError(
-                f"{path.parent}: {needs / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free."
+                f"{path.parent}: {needs / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free."
             )
         try:
             yield partial

@@ -38,6 +38,8 @@ def family_of(config: dict[str, Any], where: str = "config.json") -> Family:
     Raises ValueError for one that twjax doesn't know, and for quantised weights.
     """
     named = config.get("architectures") or []
+    if not isinstance(named, list):
+        raise ValueError(f"{where}: architectures = {named!r} must be a list.")
     known = {name: family for family in FAMILIES for name in family.architectures}
     if config.get("quantization_config") is not None:
         method = config["quantization_config"]
@@ -58,17 +60,21 @@ def family_of(config: dict[str, Any], where: str = "config.json") -> Family:
 def family_for(model: Model, name: str | None = None) -> Family:
     """Returns the family (the named one, or the first) whose `config.json` can say all of a model.
 
-    Raises ValueError when none can.
+    Of several the one whose published checkpoints have its vocabulary's size: mT5's network is
+    T5's. Raises ValueError when none can.
     """
     tried = [family for family in FAMILIES if name in (None, family.name)]
     if not tried:
         raise ValueError(f"unknown family {name!r}; there are {[f.name for f in FAMILIES]}.")
+    found = []
     for family in tried:
         try:
             if same_network(family.read_config(family.write_config(model, None)), model):
-                return family
+                found.append(family)
         except (ValueError, ZeroDivisionError):
             continue
+    if found:
+        return next((f for f in found if f.vocab_size == model.vocab_size), found[0])
     other = {
         field.name: getattr(model, field.name)
         for field in dataclasses.fields(model)

@@ -7,9 +7,6 @@ from typing import Any
 from twjax.config import RopeScaling
 from twjax.huggingface.config_fields import Fields
 
-# Names of the fields, for whoever rewrites a config.json.
-NAMES = ("rope_theta", "rope_scaling", "rope_parameters")
-
 
 def read_rope(fields: Fields, theta: float = 10_000.0) -> tuple[float, RopeScaling | None]:
     """Returns the base and the scaling; refuses a kind of scaling that isn't implemented.
@@ -17,7 +14,7 @@ def read_rope(fields: Fields, theta: float = 10_000.0) -> tuple[float, RopeScali
     `theta` is the base when none is stated. Both spellings are read: `rope_parameters`
     (transformers 5) and `rope_theta` with `rope_scaling` (before).
     """
-    theta = float(fields.take("rope_theta", theta))
+    theta = fields.number("rope_theta", theta)
     scaling = fields.take("rope_scaling", None)
     parameters = fields.take("rope_parameters", None)
     name = "rope_scaling" if parameters is None else "rope_parameters"
@@ -34,7 +31,15 @@ def read_scaling(
     if not isinstance(values, dict):
         raise fields.refusal(name, values, "it must be an object")
     left = dict(values)
-    theta = float(left.pop("rope_theta", theta))
+
+    def number(key: str) -> float:
+        value = left.pop(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise fields.refusal(name, values, f"{key} must be a number")
+        return float(value)
+
+    if "rope_theta" in left:
+        theta = number("rope_theta")
     kind = left.pop("rope_type", left.pop("type", "default"))
     left.pop("type", None)
     # All of the head is turned in the families here; another share is refused below.
@@ -45,25 +50,25 @@ def read_scaling(
         if kind == "default":
             pass
         elif kind == "linear":
-            scaling = RopeScaling(kind="linear", factor=float(left.pop("factor")))
+            scaling = RopeScaling(kind="linear", factor=number("factor"))
         elif kind == "llama3":
             scaling = RopeScaling(
                 kind="llama3",
-                factor=float(left.pop("factor")),
-                low_frequency=float(left.pop("low_freq_factor")),
-                high_frequency=float(left.pop("high_freq_factor")),
-                original_length=int(left.pop("original_max_position_embeddings")),
+                factor=number("factor"),
+                low_frequency=number("low_freq_factor"),
+                high_frequency=number("high_freq_factor"),
+                original_length=int(number("original_max_position_embeddings")),
             )
         elif kind == "yarn":
-            original = left.pop("original_max_position_embeddings", None)
-            if original is None:
-                original = fields.take("max_position_embeddings")
+            if left.get("original_max_position_embeddings") is None:
+                left["original_max_position_embeddings"] = fields.integer("max_position_embeddings")
+            original = number("original_max_position_embeddings")
             # The defaults of these are what RopeScaling's yarn does.
             for key, default in (("beta_fast", 32), ("beta_slow", 1), ("truncate", True)):
                 if left.get(key, default) in (default, None):
                     left.pop(key, None)
             scaling = RopeScaling(
-                kind="yarn", factor=float(left.pop("factor")), original_length=int(original)
+                kind="yarn", factor=number("factor"), original_length=int(original)
             )
         else:
             raise fields.refusal(

@@ -34,6 +34,10 @@ DTYPES: dict[str, np.dtype] = {
     "F32": np.dtype(np.float32),
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
+# The bits of infinity; larger ones, without the sign, are those of NaN.
+_INFINITY = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F80_0000}
+# Values that are looked at together: they stay in the cache.
+_LOOKED_AT = 1 << 16
 # A longer header than the format allows is damage.
 _MAX_HEADER = 100_000_000
 
@@ -142,6 +146,18 @@ class Reader:
         count = math.prod(stored.shape)
         whole = np.frombuffer(mapping, dtype, count, stored.start).reshape(stored.shape)
         return np.ascontiguousarray(whole[box])
+
+    def check_finite(self, name: str, values: np.ndarray) -> None:
+        """Raises ValueError when some of a tensor's values are NaN or infinite."""
+        stored = self.tensors[name]
+        bits = values.reshape(-1).view(f"u{values.itemsize}")
+        unsigned = bits.dtype.type(np.iinfo(bits.dtype).max >> 1)
+        for first in range(0, bits.size, _LOOKED_AT):
+            if (bits[first : first + _LOOKED_AT] & unsigned).max() >= _INFINITY[stored.dtype]:
+                raise ValueError(
+                    f"{self._folder / stored.file}: {name} has values that are NaN or infinite; "
+                    "such weights compute nothing: take the checkpoint from where it is whole."
+                )
 
     def _open(self, file: str) -> tuple[int, mmap.mmap]:
         with self._lock:
@@ -259,7 +275,13 @@ class ShardWriter:
         with self._lock:
             self._left -= len(data)
         while data:
-            done = os.pwrite(self._file, data, place)
+            try:
+                done = os.pwrite(self._file, data, place)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(self._path)) from None
+            if hasattr(os, "posix_fadvise"):
+                # Linux begins to bring these bytes to the disk, and waits for nothing.
+                os.posix_fadvise(self._file, place, done, os.POSIX_FADV_DONTNEED)
             data, place = data[done:], place + done
 
     def finish(self) -> None:

@@ -161,30 +161,47 @@ TRANSFORMS: dict[str, Layout] = {
 }
 
 
-# Rows and columns of a tile: 128 KiB in, 128 KiB out for 2 bytes a value.
-_TILE = 256
+# Rows and columns of a tile: half a MiB in, half a MiB out for 2 bytes a value.
+_TILE = 512
 
 
 def copy_into(target: np.ndarray, values: np.ndarray) -> None:
     """Copies values of the same shape and dtype, in tiles where dims are permuted.
 
-    NumPy's own copy of a transposed matrix misses the cache at each element; tiles of 256 rows
-    and columns are six times as fast.
+    NumPy's own copy of a transposed matrix misses the cache at each element; in tiles, whose
+    values are moved in fours or pairs, it is ten times as fast.
     """
     raw = np.dtype(f"u{target.dtype.itemsize}")
     target, values = _merged(target.view(raw), values.view(raw))
-    if target.ndim < 2:
+    if target.ndim < 2 or (inner := int(np.argmin(values.strides))) == target.ndim - 1:
         target[...] = values
         return
-    inner = int(np.argmin(values.strides))
-    if inner == target.ndim - 1:
-        target[...] = values
-        return
-    for row in range(0, target.shape[inner], _TILE):
-        rows = (slice(None),) * inner + (slice(row, row + _TILE), ...)
-        for column in range(0, target.shape[-1], _TILE):
-            place = (*rows, slice(column, column + _TILE))
-            target[place] = values[place]
+    last = target.ndim - 1
+    others = [axis for axis in range(last) if axis != inner]
+    target, values = (array.transpose(*others, inner, last) for array in (target, values))
+    for place in np.ndindex(target.shape[:-2]):
+        _transpose(target[place], values[place])
+
+
+def _transpose(target: np.ndarray, values: np.ndarray) -> None:
+    """Copies a matrix; rows of `target` lie together in memory, and columns of `values`."""
+    widest = 8 if target.strides[1] == target.itemsize else target.itemsize
+    for row in range(0, target.shape[0], _TILE):
+        for column in range(0, target.shape[1], _TILE):
+            place = slice(row, row + _TILE), slice(column, column + _TILE)
+            to, rows = target[place], values[place].T
+            while rows.itemsize < widest and rows.shape[0] % 2 == 0:
+                rows = _paired(rows)
+            if to.itemsize < rows.itemsize:
+                to = to.view(rows.dtype)
+            to[...] = rows.T
+
+
+def _paired(rows: np.ndarray) -> np.ndarray:
+    """Returns values of twice the width: of each row of even number and, beside it, the next."""
+    both = np.empty((rows.shape[0] // 2, rows.shape[1], 2), rows.dtype)
+    both[..., 0], both[..., 1] = rows[0::2], rows[1::2]
+    return both.view(f"u{2 * rows.itemsize}")[..., 0]
 
 
 def _merged(target: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ BAR_WIDTH = 40
 
 def render(plan: Plan, run: Run, name: str) -> str:
     """Returns the table that `twjax plan` prints."""
-    blocks = [_header(plan, run, name), _memory(plan), _work(plan), _collectives(plan)]
+    blocks = [_header(plan, run, name), _memory(plan), _work(plan, run), _collectives(plan)]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
@@ -105,18 +105,22 @@ def _memory(plan: Plan) -> list[str]:
     return lines
 
 
-def _work(plan: Plan) -> list[str]:
+def _work(plan: Plan, run: Run) -> list[str]:
     device = plan.model_flops / plan.topology.num_devices
 
     def line(label: str, flops: float, note: str = "") -> str:
         return f"  {label:26}{_flops(flops):>19}{'   ' if note else ''}{note}"
 
+    # What a token attends to, on average, as `planning.flops` counts it.
+    seen = "attention counted causal"
+    if run.model.encoder_layers:
+        seen = "attention: to all inputs, and causal among targets"
     lines = [
         "arithmetic of one step",
         line(
             "model, all devices",
             plan.model_flops,
-            f"{_flops(plan.flops_per_token)} a token; attention counted causal",
+            f"{_flops(plan.flops_per_token)} a token; {seen}",
         ),
         line(
             "model, one device",

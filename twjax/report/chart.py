@@ -216,7 +216,8 @@ def _width(text: str) -> float:
     return (wide + (len(text) - wide) * 0.6) * FONT
 
 
-def _short(name: str, room: float = 128) -> str:
+def fit_label(name: str, room: float = 128) -> str:
+    """Returns a name, cut with … where it is wider than `room` in a chart's units."""
     if _width(name) <= room:
         return name
     while name and _width(name + "…") > room:
@@ -225,7 +226,7 @@ def _short(name: str, room: float = 128) -> str:
 
 
 def _label_room(names: Sequence[str]) -> float:
-    return max((_width(_short(name)) for name in names), default=6) + 12
+    return max((_width(fit_label(name)) for name in names), default=6) + 12
 
 
 def _axes(frame: _Frame, x: Axis, y: Axis) -> list[str]:
@@ -268,7 +269,7 @@ def _end_labels(
         at[i] = ceiling = min(at[i], ceiling - gap)
     return [
         f'<text class="name {colours[i]}" x="{frame.right + 7:.1f}" y="{at[i] + 4:.1f}">'
-        f"{clean(_short(names[i]))}</text>"
+        f"{clean(fit_label(names[i]))}</text>"
         for i in range(len(names))
     ]
 

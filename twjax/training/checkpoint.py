@@ -235,7 +235,9 @@ def _storage(leaf: Any) -> ocp.SaveArgs:
     """Large stacked weights are stored by layers, so that a layer can be read alone."""
     if leaf.ndim < 2:
         return ocp.SaveArgs()
-    return ocp.SaveArgs(chunk_byte_size=_CHUNK_BYTES, shard_axes=(0,))
+    # An axis that is named is cut into ones before any other: a matrix would be rows, each alone.
+    stacked = (0,) if leaf.ndim > 2 else ()
+    return ocp.SaveArgs(chunk_byte_size=_CHUNK_BYTES, shard_axes=stacked)
 
 
 _CHUNK_BYTES = 128 << 20

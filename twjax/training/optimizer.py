@@ -2,36 +2,88 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from twjax.config import Optimizer
-from twjax.models.spec import is_spec
+from twjax.models.spec import WeightSpec, is_spec
 from twjax.training.schedule import Rate
 
 
-def make_optimizer(config: Optimizer, schedule: Rate, specs: Any) -> optax.GradientTransformation:
-    """Returns clipping, AdamW or Adafactor, and decoupled decay on the weights declared so."""
+def make_optimizer(
+    config: Optimizer, schedule: Rate, specs: Any, new_rows: tuple[int, int] | None = None
+) -> optax.GradientTransformation:
+    """Returns clipping, AdamW or Adafactor, and decoupled decay on the weights declared so.
+
+    `new_rows` are the first row and the one behind the last that `Optimizer.new_rows_steps` is
+    about: until then clipping is by the norm of what is trained, and nothing else changes; then
+    the moments start afresh, so that none is corrected for steps that it hasn't seen.
+    """
     mask = jax.tree.map(lambda spec: spec.decay, specs, is_leaf=is_spec)
     clip = [] if config.clip_norm is None else [optax.clip_by_global_norm(config.clip_norm)]
     if config.name == "adamw":
-        return optax.chain(
-            *clip,
-            optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
-            optax.add_decayed_weights(config.weight_decay, mask),
-            optax.scale_by_learning_rate(schedule),
-        )
-    # Shazeer and Stern 2018, algorithm 4, with the update clipping of §6 and no momentum; the
-    # rate is given, not relative to the weights' scale.
-    return optax.chain(
-        *clip,
-        optax.scale_by_factored_rms(decay_rate=0.8),
-        optax.clip_by_block_rms(1.0),
-        optax.add_decayed_weights(config.weight_decay, mask),
-        optax.scale_by_learning_rate(schedule),
+        direction = [optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)]
+    else:
+        # Shazeer and Stern 2018, algorithm 4, with the update clipping of §6 and no momentum; the
+        # rate is given, not relative to the weights' scale.
+        direction = [optax.scale_by_factored_rms(decay_rate=0.8), optax.clip_by_block_rms(1.0)]
+    decay = optax.add_decayed_weights(config.weight_decay, mask)
+    rate = optax.scale_by_learning_rate(schedule)
+    steps = config.new_rows_steps
+    if new_rows is None or not steps:
+        return optax.chain(*clip, *direction, decay, rate)
+    moments = _start_again(optax.chain(*direction), steps)
+    # Adding +0 would turn a weight of -0 into +0.
+    before, after = (_only_rows(specs, new_rows, steps, value) for value in (0.0, -0.0))
+    return optax.chain(before, *clip, moments, decay, rate, after)
+
+
+class _Counted(NamedTuple):
+    """`count` int32 []: updates so far; `inner` the state of the transformation within."""
+
+    count: Any
+    inner: Any
+
+
+def _only_rows(
+    specs: Any, rows: tuple[int, int], steps: int, value: float
+) -> optax.GradientTransformation:
+    """Puts `value` everywhere but in `rows` of the vocabulary's axis, for `steps` updates."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, _Counted]:
+        early = state.count < steps
+
+        def one(spec: WeightSpec, x: jax.Array) -> jax.Array:
+            if "vocab" not in spec.axes:
+                return jnp.where(early, value, x)
+            row = jax.lax.broadcasted_iota(jnp.int32, x.shape, spec.axes.index("vocab"))
+            old = (row < rows[0]) | (row >= rows[1])
+            return jnp.where(early & old, value, x)
+
+        held = jax.tree.map(one, specs, updates, is_leaf=is_spec)
+        return held, _Counted(state.count + 1, ())
+
+    return optax.GradientTransformation(
+        lambda params: _Counted(jnp.zeros((), jnp.int32), ()), update
+    )
+
+
+def _start_again(inner: optax.GradientTransformation, steps: int) -> optax.GradientTransformation:
+    """Gives `inner` the state of a first step once more after `steps` updates."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, _Counted]:
+        now = state.count == steps
+        fresh = inner.init(params)
+        held = jax.tree.map(lambda new, old: jnp.where(now, new, old), fresh, state.inner)
+        updates, held = inner.update(updates, held, params)
+        return updates, _Counted(state.count + 1, held)
+
+    return optax.GradientTransformation(
+        lambda params: _Counted(jnp.zeros((), jnp.int32), inner.init(params)), update
     )
 
 

@@ -33,6 +33,7 @@ from twjax.training.checkpoint import Checkpoints, Restored
 from twjax.training.loop import train_loop
 from twjax.training.metrics import FILE as METRICS_FILE
 from twjax.training.metrics import MetricsLog, complete_evaluations
+from twjax.training.new_rows import NewRows, find_new_rows, new_rows_of
 from twjax.training.optimizer import make_optimizer
 from twjax.training.source import CONFIG_FILE, Origin, Source, run_schedule
 from twjax.training.state import abstract_state, init_state, state_shardings, with_params
@@ -105,17 +106,22 @@ def _train(
             _check_caches(run_dir, caches, allow_change)
         source = _source(run, run_dir, network, mesh, vocabulary, begun, open_folder)
         schedule = run_schedule(run, source.rate if source else None)
-        optimizer = make_optimizer(run.optimizer, schedule, network.specs)
+        optimizer = make_optimizer(
+            run.optimizer, schedule, network.specs, new_rows_of(source and source.record)
+        )
         step_fn = make_train_step(network, run, optimizer, schedule, mesh)
 
         with jax.set_mesh(mesh):
             restored = checkpoints.restore_latest(abstract_state(network, optimizer, mesh))
             if restored is None:
                 if source:
-                    shardings = state_shardings(network, optimizer, mesh)
-                    state = with_params(optimizer, source.load(), shardings)
+                    params = source.load()
                     if source.probe is not None:
-                        _check_loss(run, network, state.params, source, mesh)
+                        _check_loss(run, source.network, params, source, mesh)
+                    if source.new_rows is not None:
+                        params = source.new_rows.add(params, network.specs, mesh)
+                    shardings = state_shardings(network, optimizer, mesh)
+                    state = with_params(optimizer, params, shardings)
                 else:
                     state = init_state(network, optimizer, mesh, run.seed)
                 restored = Restored(state, {"step": 0, "tokens": 0})
@@ -205,11 +211,16 @@ def _finish(run_dir: pathlib.Path, step: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Start:
-    """Where a run's weights come from, as its ledger keeps it."""
+    """Where a run's weights come from, as its ledger keeps it.
+
+    `network` is theirs: `new_rows` are those that the run's has more.
+    """
 
     record: dict[str, Any]
     rate: float | None
+    network: AnyNetwork
     load: Callable[[], Any]
+    new_rows: NewRows | None = None
     keep: Callable[[pathlib.Path], None] = lambda run_dir: None
     probe: dict[str, Any] | None = None
 
@@ -233,15 +244,23 @@ def _source(
         def moved() -> Any:
             raise RuntimeError(f"{run_dir}: its own checkpoint was there a moment ago.")
 
-        return _Start(record, record["rate"], moved)
+        return _Start(record, record["rate"], network, moved)
     if run.init.startswith("hf:"):
         if open_folder is None:
             raise ConfigError(f"Run.init ({run.init!r}): nothing here opens Hugging Face folders.")
         source = open_folder(run.init)
     else:
         source = Source.parse(run.init)
+    extension, new = find_new_rows(
+        run, vocabulary, str(source.directory), source.model, source.vocabulary
+    )
+    if new is None:
+        source.check_vocabulary(vocabulary)
+    else:
+        # What the run starts from has only the old rows.
+        old = dataclasses.replace(run.model, vocab_size=new.old_rows)
+        run, network = dataclasses.replace(run, model=old), declare(old)
     source.check_model(run)
-    source.check_vocabulary(vocabulary)
     rate = source.rate()
     if run.schedule.start == "source" and rate is None:
         raise ConfigError(
@@ -249,7 +268,12 @@ def _source(
             "learning rate; give Schedule.start a number."
         )
     record = {"directory": str(source.directory), "step": source.step, "rate": rate}
-    return _Start(record, rate, lambda: source.params(network, mesh), source.keep, source.probe)
+    if extension is not None:
+        kind = None if new is None else new.kind
+        record["new_rows"] = {"first": extension.old_size, "stop": extension.size, "kind": kind}
+    return _Start(
+        record, rate, network, lambda: source.params(network, mesh), new, source.keep, source.probe
+    )
 
 
 def _check_loss(

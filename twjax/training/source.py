@@ -30,12 +30,18 @@ CARRIED = ("hf", "hf_layout.json", "hf_extras.safetensors")
 class Origin(Protocol):
     """Where `Run.init` says that the weights come from.
 
-    `probe` is the loss that a conversion recorded on fixed tokens ({"tokens", "loss"}), or None.
+    `model` describes its network, `vocabulary` is the sha256 of what made its ids, where that is
+    known. `probe` is the loss that a conversion recorded on fixed tokens ({"tokens", "loss"}), or
+    None.
     """
 
     directory: pathlib.Path
     step: int
 
+    @property
+    def model(self) -> Model: ...
+    @property
+    def vocabulary(self) -> str | None: ...
     @property
     def probe(self) -> dict[str, Any] | None: ...
     def rate(self) -> float | None: ...
@@ -83,6 +89,10 @@ class Source:
             # No step: an @ belongs to the path.
             return cls.open(text.removeprefix("run:"))
         return cls.open(directory, int(step))
+
+    @property
+    def model(self) -> Model:
+        return self.run.model
 
     @property
     def imported(self) -> dict[str, Any] | None:

@@ -1,8 +1,11 @@
 """Arrays of a checkpoint as they lie on the disk: written and read piece by piece.
 
 For weights that are larger than the memory of the machine that converts them. Orbax keeps the
-tree, the names and the atomic folder; TensorStore, which Orbax writes with, the pieces. Pieces
-are written uncompressed, a file each: weights hardly compress.
+tree, the names and the atomic folder; TensorStore, which Orbax writes with, each array's metadata.
+The pieces are chunks of zarr's version 2, uncompressed (weights hardly compress): a file each, of
+its values in C order and nothing else (https://zarr-specs.readthedocs.io, v2.0, "Arrays").
+TensorStore reads and writes the same files, but copies each piece once more and makes its writer
+wait until it is on the disk.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import concurrent.futures
 import dataclasses
 import itertools
 import os
+import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,6 +27,8 @@ Slices = tuple[slice, ...]
 
 # Pieces in flight: enough for a disk of several queues, and a bound on memory.
 WORKERS = min(16, max(4, os.cpu_count() or 1))
+# Files being brought to the disk at once, beside the workers that make the next ones.
+_SYNCERS = 2
 # What TensorStore may keep of pieces that are read in parts.
 _CACHE_BYTES = 256 << 20
 
@@ -51,14 +57,39 @@ class Pieces:
 
 @dataclasses.dataclass(frozen=True)
 class StoredArray:
-    """An array of a checkpoint that has been opened; `read` takes a box of it from the disk."""
+    """An array of a checkpoint that has been opened; `read` takes a box of it from the disk.
+
+    `chunk` is the shape of what is stored together: whole chunks are read fastest.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
+    chunk: tuple[int, ...]
     _store: Any = dataclasses.field(repr=False)
+    # Where chunks are plain files.
+    _folder: pathlib.Path | None = None
 
     def read(self, box: Slices) -> np.ndarray:
+        if self._folder is not None and self._is_chunk(box):
+            return self._read_file(self._folder, box)
         return self._store[box].read().result()
+
+    def _is_chunk(self, box: Slices) -> bool:
+        return all(
+            part.start % size == 0 and part.stop - part.start == size
+            for part, size in zip(box, self.chunk, strict=True)
+        )
+
+    def _read_file(self, folder: pathlib.Path, box: Slices) -> np.ndarray:
+        found = np.empty(self.chunk, self.dtype)
+        path = folder / _file_name(box, self.chunk)
+        with path.open("rb", buffering=0) as file:
+            left = found.reshape(-1).view(np.uint8).data
+            if (size := os.fstat(file.fileno()).st_size) != len(left):
+                raise OSError(f"{path}: {size:,} bytes instead of {len(left):,}: it is damaged.")
+            while left:
+                left = left[file.readinto(left) or 0 :]
+        return found
 
 
 class _Handler(ocp.type_handlers.NumpyHandler):
@@ -74,7 +105,7 @@ class _Handler(ocp.type_handlers.NumpyHandler):
     async def serialize(
         self, values: Sequence[Any], infos: Sequence[Any], args: Any = None
     ) -> Sequence[Any]:
-        work = []
+        work: list[tuple[pathlib.Path, Pieces, Slices]] = []
         for value, info in zip(values, infos, strict=True):
             await info.await_path_creation()
             spec = {
@@ -85,19 +116,22 @@ class _Handler(ocp.type_handlers.NumpyHandler):
                 # A piece of zeros is written like any other.
                 "store_data_equal_to_fill_value": True,
             }
-            store = await tensorstore.open(spec, create=True)
-            work += [(store, value, box) for box in value.boxes()]
-
-        def write(store: Any, value: Pieces, box: Slices) -> None:
-            store[box].write(value.read(box), can_reference_source_data_indefinitely=True).result()
-
-        with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
-            running = [pool.submit(write, *item) for item in work]
+            await tensorstore.open(spec, create=True)
+            folder = pathlib.Path(info.path)
+            work += [(folder, value, box) for box in value.boxes()]
+        with (
+            concurrent.futures.ThreadPoolExecutor(_SYNCERS) as syncers,
+            concurrent.futures.ThreadPoolExecutor(WORKERS) as pool,
+        ):
+            running = [pool.submit(_write, *item) for item in work]
             try:
-                for task in concurrent.futures.as_completed(running):
+                written = concurrent.futures.as_completed(running)
+                synced = [syncers.submit(_sync, task.result()) for task in written]
+                for task in synced:
                     task.result()
             except BaseException:
                 pool.shutdown(cancel_futures=True)
+                syncers.shutdown(cancel_futures=True)
                 raise
         return []
 
@@ -111,8 +145,65 @@ class _Handler(ocp.type_handlers.NumpyHandler):
                 kvstore = {"driver": "ocdbt", "base": base, "path": f"{info.name}/"}
             spec = {"driver": "zarr3" if info.use_zarr3 else "zarr", "kvstore": kvstore}
             store = await tensorstore.open(spec, open=True, read=True, context=context)
-            found.append(StoredArray(tuple(store.shape), store.dtype.numpy_dtype, store))
+            folder = pathlib.Path(info.parent_dir / info.name) if _plain(store) else None
+            # A scalar has no chunks.
+            chunk: Any = store.chunk_layout.read_chunk.shape or ()
+            found.append(
+                StoredArray(
+                    tuple(store.shape),
+                    store.dtype.numpy_dtype,
+                    tuple(chunk),
+                    store,
+                    folder,
+                )
+            )
         return found
+
+
+def _plain(store: Any) -> bool:
+    """Whether an array's chunks are files of its values in C order."""
+    spec = store.spec().to_json()
+    metadata = spec.get("metadata", {})
+    return (
+        (spec["driver"], spec["kvstore"]["driver"]) == ("zarr", "file")
+        and metadata.get("dimension_separator", ".") == "."
+        and (metadata.get("order"), metadata.get("filters")) == ("C", None)
+        and metadata.get("compressor") is None
+        and not metadata["dtype"].startswith(">")
+    )
+
+
+def _file_name(box: Slices, chunk: Sequence[int]) -> str:
+    """Returns the name of the chunk that a box begins in."""
+    return ".".join(str(part.start // size) for part, size in zip(box, chunk, strict=True))
+
+
+def _write(folder: pathlib.Path, value: Pieces, box: Slices) -> pathlib.Path:
+    """Makes a piece and writes its file, in the page cache for now; returns its path."""
+    data = value.read(box)
+    if data.shape != value.chunk:
+        # A chunk at the end is stored in full.
+        whole = np.zeros(value.chunk, value.dtype)
+        whole[tuple(slice(0, size) for size in data.shape)] = data
+        data = whole
+    path = folder / _file_name(box, value.chunk)
+    with path.open("wb", buffering=0) as file:
+        left = np.ascontiguousarray(data).reshape(-1).view(np.uint8).data
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+    return path
+
+
+def _sync(path: pathlib.Path) -> None:
+    """Returns when a file is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def writing_handler() -> ocp.PyTreeCheckpointHandler:

@@ -21,20 +21,30 @@ _TONES = "\u0301\u0300\u0302\u030c\u0304\u030d\u030b\u0306"
 _LATIN = regex.compile(rf"[aeioumnAEIOUMN]\u0358?[{_TONES}]\u0358?|[oO]\u0358|ⁿ")
 
 
+# Every reader of Bopomofo needs all of it: the letters ㄅ to ㄩ, and the marks of tones.
+ALWAYS = "".join(map(chr, range(0x3105, 0x312A))) + "ˇˊˋ˙"
+
+
 @dataclasses.dataclass(frozen=True)
 class Pieces:
-    """`characters` by falling frequency; `words` as (left, right), each made of pieces before."""
+    """`characters`, those that are always there first, then by falling frequency.
+
+    `words` are (left, right), each made of pieces before.
+    """
 
     characters: tuple[str, ...]
     words: tuple[tuple[str, str], ...]
 
 
-def find_pieces(texts: Iterable[str], size: int, *, longest: int = 6, least: int = 2) -> Pieces:
+def find_pieces(
+    texts: Iterable[str], size: int, *, longest: int = 6, least: int = 2, always: str = ""
+) -> Pieces:
     """Returns up to `size` words of at most `longest` characters, and all characters.
 
     Counted are Han, Bopomofo with its tone marks, full-width punctuation, and the letters with
     tone of written Taiwanese; words are of Han or of Bopomofo only. What occurs fewer than
-    `least` times is left out. The order depends on the counts alone.
+    `least` times is left out, but for Bopomofo and the characters of `always` (letters with the
+    marks that follow them are one, behind the marks alone). The order depends on the counts alone.
     """
     from tokenizers import Tokenizer, models, trainers
 
@@ -46,8 +56,17 @@ def find_pieces(texts: Iterable[str], size: int, *, longest: int = 6, least: int
     for segment, count in segments.items():
         for character in segment:
             characters[character] += count
-    known = sorted(
+    wanted = dict.fromkeys([*regex.findall(r"\S\p{M}*", always), *ALWAYS])
+    often = sorted(
         (c for c, n in characters.items() if n >= least), key=lambda c: (-characters[c], c)
+    )
+    # A letter and its mark become one piece of two, so the mark is a piece before.
+    known = list(
+        dict.fromkeys(
+            part
+            for character in wanted | dict.fromkeys(often)
+            for part in (*(c for c in character if not c.isascii()), character)
+        )
     )
     # The trainer counts a segment as often as it comes.
     alphabet = len({c for segment in segments for c in segment})

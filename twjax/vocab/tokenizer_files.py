@@ -35,6 +35,20 @@ def locate(path: str | os.PathLike[str]) -> pathlib.Path:
     raise ValueError(f"{path}: has no vocabulary; looked for {', '.join((_JSON, *_PIECES))}.")
 
 
+def located(path: str | os.PathLike[str]) -> list[pathlib.Path]:
+    """Returns the file of `locate`, then the SentencePiece model that a folder has beside it."""
+    first = locate(path)
+    if not pathlib.Path(path).is_dir() or first.name != _JSON:
+        return [first]
+    others = [first.parent / name for name in _PIECES if (first.parent / name).is_file()]
+    return [first, *others[:1]]
+
+
+def present(folder: pathlib.Path) -> bool:
+    """Whether a folder has a vocabulary file."""
+    return any((folder / name).is_file() for name in (_JSON, *_PIECES))
+
+
 def tokenizer_side_files(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns what belongs to a folder's tokenizer beside the file that has its pieces."""
     names = (*_SAID, "chat_template.jinja", "chat_template.json")

@@ -40,7 +40,7 @@ _CARD = Nearest(
 )
 _BANK_NAMES = (
     r"銀行|郵局|郵政|中華郵政|分行|農會|漁會|信用合作社|合庫|一銀|華銀|彰銀|土銀|臺銀|台銀|中信|中國信託|國泰世華|國泰|玉山|台新|富邦|兆豐|永豐"
-    r"|元大|聯邦|遠東|凱基|新光|渣打|匯豐|星展|花旗|上海商銀|王道|樂天|將來|陽信|板信|三信|京城|安泰|日盛|台中商銀|高雄銀|(?<![A-Za-z])(?i:bank)"
+    r"|元大|聯邦|遠東|凱基|新光|渣打|匯豐|星展|花旗|上海商銀|王道|樂天|將來|陽信|板信|三信|京城|安泰|日盛|台中商銀|高雄銀|銀(?=的?[帳戶存]|\s?[(（]?[0-9]{3}[)）]?|代[碼號])|(?<![A-Za-z])(?i:bank)"
 )
 _NOT_A_BANKS = (
     r"(?<!遊戲|論壇|會員|使用者|登入|網站|信箱|[Ll][Ii][Nn][Ee]|FB|IG|臉書)(?<!遊戲的|論壇的)"
@@ -50,11 +50,11 @@ _TRANSFER = r"匯款|匯[入到至給]|請匯|轉帳|轉[入到至給]|請轉|�
 _BANK = Nearest(
     rf"{_ACCOUNT}|{_BANK_NAMES}|{_TRANSFER}|(?:銀行)?代[碼號]|[(（]?(?<![0-9])[0-9]{{3}}[)）]",
     THINGS
-    + r"|編號|電話|手機|門號|統一編號|身[分份]證(?:字號)?|卡號|信用卡|[0-9千萬]元|手續費|放款|存款餘額|資本|水號|電號|條碼|手機號碼|匯率|(?:遊戲|論壇|會員|使用者|登入|網站|信箱)的?帳號",
+    + r"|編號|電話|手機|門號|統一編號|身[分份]證(?:字號)?|卡號|信用卡|[0-9千萬]元(?!\s?[至到入匯])|手續費|放款|存款餘額|資本|水號|電號|條碼|手機號碼|匯率|(?:遊戲|論壇|會員|使用者|登入|網站|信箱)的?帳號",
     44,
 )
 _BANK_NEAR = regex.compile(
-    rf"{_BANK_NAMES}|{_TRANSFER}|存摺|存簿|儲[戶金蓄]|行庫|通儲|通提|提款|警示帳|人頭|(?<![A-Za-z])(?i:atm)"
+    rf"{_BANK_NAMES}|{_TRANSFER}|存摺|存簿|儲[戶金蓄]|行庫|通儲|通提|提款|警示帳|人頭|(?<![A-Za-z])(?i:atm|ach|swift|iban|remit(?:tance)?|(?:wire\s)?transfer|deposit|payee|beneficiary)"
 )
 _ACCOUNT_NEAR = regex.compile(
     rf"(?:{_ACCOUNT})(?:{REMARK}|[(（][0-9]{{3}}[)）])?[^0-9\n\0。，]{{0,10}}(?:[(（]?[0-9]{{3}}[)）]?[^0-9\n\0]{{0,4}})?$"
@@ -63,6 +63,7 @@ _ACCOUNT_NEAR = regex.compile(
 _OWN = regex.compile(r"(?:帳戶|戶頭|存摺|存簿)[^0-9。\n\0]{0,10}$")
 _NO_BANK = regex.compile(r"論壇|遊戲|登入|密碼|(?<![A-Za-z])(?i:login|password|game|user)")
 _ACCOUNT_AFTER = regex.compile(r"\s?號?[之的]?\s?(?:帳[戶號]|戶頭)")
+_TOLL_FREE = regex.compile(r"080[09][\- ]?[0-9]{3}[\- ]?[0-9]{3}$")
 _TESTS = regex.compile(r"[^0-9\n\0]{0,12}(?:測試|範例|(?i:test))")
 
 
@@ -85,7 +86,8 @@ def recognizers() -> list[Recognizer]:
 
 def _joined(text: str, start: int, end: int) -> bool:
     left, right = before(text, start, 2), after(text, end, 2)
-    if left and left[-1].isascii() and (left[-1].isalnum() or left[-1] == "_"):
+    # +886-2-… is a telephone's.
+    if left and left[-1].isascii() and (left[-1].isalnum() or left[-1] in "_+"):
         return True
     if len(left) > 1 and left[-1] in ".-" and left[-2].isascii() and left[-2].isalnum():
         return True
@@ -126,6 +128,10 @@ def _account(text: str, match: regex.Match[str]) -> Found | None:
     # 9990… is what surrogates are made of.
     if value.startswith("9990") or len(set(value)) == 1 or _joined(text, start, end):
         return None
+    if in_address_of_page(text, start) and not _ACCOUNT_NEAR.search(before(text, start, 24)):
+        return None
+    if _TOLL_FREE.match(match[0]):
+        return None
     named = _BANK.says(text, start)
     if not named:
         return None
@@ -139,11 +145,15 @@ def _account(text: str, match: regex.Match[str]) -> Found | None:
         return None
     if direct:
         # 帳號 alone may be of a forum; banks' have 11 digits or more.
+        # With the bank's three digits before: 050-….
         sure = near or (
             (10 if _OWN.search(left) else 11) <= len(value) <= 14
             and not _NO_BANK.search(left + right[:12])
         )
     else:
+        # A card's number after 捐款 or 扣款 is a card's.
+        if len(value) in (15, 16) and identifiers.is_card_number(value):
+            return None
         # 02-8590-6604 of somebody at a bank.
         split = identifiers.split_landline(value)
         phone = split is not None and _GROUP.findall(match[0])[0] == split[0]

@@ -13,12 +13,14 @@ from __future__ import annotations
 import regex
 
 from twjax.corpus.personal.patterns import (
+    ARTICLE,
     REMARK,
     SPACE,
     Found,
     Recognizer,
     after,
     before,
+    in_address_of_page,
     recognizer,
 )
 
@@ -66,11 +68,14 @@ _NOT_BETWEEN = regex.compile(
     r"|嬰兒數|到職|入職|任職|入學|畢業|結婚|登入|發照|發證|有效|到期|核發|初診|就診|看診|入院|住院|掛號|[請報]名日|填表日|製表"
     r"|加入日|上映|死亡|逝世|歿|[自從]$|起$|\n\s*\n"
 )
+_ANSWERED = regex.compile(
+    r"[^0-9\n。！？!?；;，,]{0,14}[。？?！!\n]{1,2}\s?(?:[^\s，,。；;：:、0-9]{1,8}\s?[:：]\s?)[「『“]?"
+)
 _NOT_AFTER = regex.compile(
     r"[\s)）日]{0,2}(?:以[前後]|之?[前後]|起|止|截止|舉[行辦]|開[放始催]|至|到|[~～–—\-]\s?[0-9])"
 )
 _NOT_LEFT_BETWEEN = regex.compile(
-    r"[0-9。！？!?；;\0\n]|^[至到起]|以[前後]|之?[前後]|起|[發產衍]$|公布|統計|施行|登記|出生[率數]"
+    r"[0-9。！？!?；;\0\n]|^[至到起]|[^\s(（][(（]|求婚|結婚|紀念|以[前後]|之?[前後]|起|[發產衍]$|公布|統計|施行|登記|出生[率數]"
 )
 # Words of lives that are told in public.
 _FAME = regex.compile(
@@ -79,8 +84,24 @@ _FAME = regex.compile(
     r"|民主|企業家|創辦人|榮獲|得主|享[年壽]|逝世|去世|病逝|辭世|卒於|歿|文學|世紀|王朝|誕辰|出道|專輯|金[曲馬鐘]獎?|冠軍|奧運|董事長|集團"
     r"|[歌文影政]壇|生涯|概覽|電影|獎|開唱|演唱|新聞|雜誌|[影歌]后|[影歌]王|\*\*|\[\^|##"
 )
+_FAME_ENGLISH = regex.compile(
+    r"(?i)(?<![a-z])(?:act(?:or|ress)|singer|songwriter|composer|musician|director|filmmaker|politician|president|minister|mayor|premier|legislator|governor|king|queen|emperor"
+    r"|author|writer|novelist|poet|painter|artist|architect|scientist|professor|scholar|philosopher|athlete|players?|champion|olympics?|olympian|medal(?:ist)?|coach|pitcher"
+    r"|founder|founded|co-founded|entrepreneur|chairman|ceo|executive|activist|revolutionary|album|film|award|prize|debut|career|biography|wikipedia|best known|famous|renowned|died|dynasty|descent)(?![a-z])"
+)
+# What stands beside a birth date in a form and never in an article.
+_ONES_OWN = regex.compile(
+    r"(?i)(?<![a-z])(?:i|my|our|we|mother|father|son|daughter|baby|child|kid|patient|applicant|defendant|plaintiff|client|student|employee|tenant|insured)(?:'s)?(?![a-z])[^.!?\n]{0,32}$"
+)
+_BORN_IN = regex.compile(r",?\s(?:in|at|into|to)\s|,\s[A-Z]")
+_NAME_WAS = regex.compile(r"(?<!\b(?:He|She|I|Who|It))(?<=[A-Za-z\-])[ ](?:was|is) [Bb]$")
+_OTHER_FIELD = regex.compile(
+    r"身[分份]證|證號|電話|手機|[地住]址|戶籍|信箱|血型|聯絡|就診|病歷|學號|座號|護照|健保|投保|(?<![A-Za-z])(?i:id|phone|tel|e-?mail|address|passport|patient|gender|sex)(?![a-z])"
+)
 # Lists of sources tell what an encyclopaedia says of somebody.
-_CITATION = regex.compile(r"條目|生平|wiki|維基|傳記|收錄|https?:|\[\^")
+_CITATION = regex.compile(
+    r"(?i:entry|confirm|documenting|profile|biograph)|條目|生平|wiki|維基|傳記|收錄|https?:|\[\^"
+)
 _SOMEBODY = regex.compile(
     r"(?:先生|小姐|女士|太太|[哥姊姐弟妹她您你○]|同學|兒子|女兒)[^。！？\n\0]{0,28}$|[男女](?:性|，|、|\s|$)"
 )
@@ -96,9 +117,14 @@ _FORM = regex.compile(
 _TOLD = regex.compile(r"[^\n，,]{0,8}|[,，\s]{0,2}")
 # Children of a range of dates, as benefits and vaccines have: …日至…日出生.
 _RANGE = regex.compile(r"(?:[自至到~～–—\-]|以後)\s?$")
-_ENGLISH_CUE = ("DOB", "D.O.B", "irth", "BIRTH")
+# A date follows these, and none is before them.
+_LABELS = ("壽星", "命主", "生辰", "生辰八字")
+_ENGLISH_CUE = ("DOB", "dob", "D.O.B", "irth", "BIRTH")
 _PLACE = regex.compile(r"\s?(?:出生|誕生|生)?[於在](?!西元|公元|民國|國曆)[\u4e00-\u9fff]{2}")
+# 1941年4月21日生，葉國一…: who is told of comes after.
+_LED = regex.compile(r"，[^，。\n]{2,40}(?:，[^。\n]{0,60})?(?:創[立辦業]|畢業|任職|加入)")
 _CALENDAR = regex.compile(r"^(?:(?:中華)?民國|西元|公元|國曆)")
+_AROUND = 1500
 _MONTHS = (
     *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
     *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
@@ -116,18 +142,35 @@ def recognizers() -> list[Recognizer]:
     born = r"(?=[^\u4e00-\u9fff]|的|於|在|屬|男|女|今|現|之|$)"
     words = (
         # 出生日期 is 出生's, 發生日期 and 學生日記 are nobody's.
-        r"生日(?<![出發產衍學醫先師寫營招研僑考新衛花眾]生日)(?![記常報文語光曆程間內本會趴宴卡])",
+        r"生日(?![這这那當当][天日年晚]|前夕|當日)(?<![出發產衍學醫先師寫營招研僑考新衛花眾]生日)(?![記常報文語光曆程間內本會趴宴卡])",
         *(
-            "出生(?![率數人]|嬰兒|登記|證明)",
+            r"出生(?![率數人]|嬰兒|登記|證明|\s?[0-9]{1,4}\s?[週周]年)",
             "誕生",
             r"生於(?<![出發產衍學醫誕新師考招研僑花男先]生於)",
         ),
         rf"生(?<=[0-9日號時點分晨午夜]{SPACE}?[)）]?{SPACE}?生){born}(?!\s*效)",
-        *("壽星", "命主", "(?<![A-Za-z])DOB", r"D\.O\.B", "(?<=[Bb])irth", "BIRTH"),
+        *(
+            "壽星",
+            "命主",
+            "生辰(?:八字)?",
+            "(?<![A-Za-z])DOB",
+            r"(?<![A-Za-z])dob(?=[\s:=\"'])",
+            r"D\.O\.B",
+            "(?<=[Bb])irth",
+            "BIRTH",
+        ),
         r"(?<=[Bb])orn(?![a-z])",
     )
-    rare = {r"D\.O\.B": "D.O.B", "(?<![A-Za-z])DOB": "DOB", "BIRTH": "BIRTH"}
-    return [recognizer("birth date", word, _beside, needs=rare.get(word, "")) for word in words]
+    rare = ("D.O.B", "DOB", "dob", "BIRTH")
+    return [
+        recognizer(
+            "birth date",
+            word,
+            _beside,
+            needs=next((piece for piece in rare if piece in word.replace("\\", "")), ""),
+        )
+        for word in words
+    ]
 
 
 def _date(written: str) -> tuple[int, int, int] | None:
@@ -201,16 +244,26 @@ def _date_from(text: str, match: regex.Match[str], end: int) -> Found | None:
     if day and not _DATE.match(right, day.start("n")):
         return _found(text, end, day)
     date = _NEXT_DATE.match(right)
-    if date is None or _NOT_BETWEEN.search(right, 0, date.start("n")):
+    if date is None:
+        return None
+    # 生日報一下。\nB: …: the answer to what was asked.
+    answered = word == "生日" and _ANSWERED.fullmatch(right, 0, date.start("n"))
+    if not answered and _NOT_BETWEEN.search(right, 0, date.start("n")):
         return None
     if _NOT_AFTER.match(right, date.end()):
         return None
     found = _found(text, end, date)
     if found is None:
         return None
-    if word in ("生日", "壽星", "命主", *_ENGLISH_CUE) or _FORM.match(right, 0, date.start("n")):
+    if (
+        answered
+        or word in ("生日", *_LABELS, *_ENGLISH_CUE)
+        or _FORM.match(right, 0, date.start("n"))
+    ):
         near = before(text, match.start(), 60), after(text, found.end, 30)
-        return None if any(_CITATION.search(n) for n in near) else found
+        if any(_CITATION.search(n) for n in near):
+            return None
+        return None if _in_article(text, match, found) else found
     told = _TOLD.fullmatch(right, 0, date.start("n"))
     return found if told and _is_private(text, match, found) else None
 
@@ -221,7 +274,7 @@ def _before_word(text: str, match: regex.Match[str]) -> Found | None:
         return None
     dates = list(_DATE.finditer(left))
     date = dates[-1] if dates else None
-    if date is None or len(left) - date.end() > 12 or match[0] in ("壽星", "命主", *_ENGLISH_CUE):
+    if date is None or len(left) - date.end() > 12 or match[0] in (*_LABELS, *_ENGLISH_CUE):
         return None
     if _NOT_LEFT_BETWEEN.search(left[date.end() :]) or _RANGE.search(left, 0, date.start()):
         return None
@@ -234,14 +287,37 @@ def _found(text: str, shift: int, date: regex.Match[str]) -> Found | None:
     if value is None:
         return None
     start, end = date.span("n")
+    if in_address_of_page(text, shift + start):
+        return None
     return Found("birth date", shift + start, shift + end, "{}-{}-{}".format(*value))
+
+
+def _in_article(text: str, match: regex.Match[str], found: Found) -> bool:
+    """Whether an article with headings, notes or links tells it, with no other field beside it."""
+    start, end = min(match.start(), found.start), max(match.end(), found.end)
+    if _OTHER_FIELD.search(before(text, start, 60)) or _OTHER_FIELD.search(after(text, end, 60)):
+        return False
+    return bool(
+        ARTICLE.search(before(text, start, _AROUND)) or ARTICLE.search(after(text, end, _AROUND))
+    )
 
 
 def _is_private(text: str, match: regex.Match[str], found: Found) -> bool:
     """Whether a birth that is told, not entered in a form, is of a private person."""
     start, end = min(match.start(), found.start), max(match.end(), found.end)
+    if _in_article(text, match, found):
+        return False
     if _PERSON.search(before(text, start, 40)):
         return not _FAME.search(after(text, end, 16))
+    # "Amy Lee was born on … in Tainan" is how lives are told; a private one says whose.
+    if (
+        match[0] == "orn"
+        and not _ONES_OWN.search(before(text, start, 48))
+        and (_BORN_IN.match(text, found.end) or _NAME_WAS.search(before(text, match.start(), 24)))
+    ):
+        return False
+    if any(_FAME_ENGLISH.search(near) for near in (before(text, start, 60), after(text, end, 120))):
+        return False
     if _FAME.search(before(text, start, 60)) or _FAME.search(after(text, end, 50)):
         return False
     if _SOMEBODY.search(before(text, start, 40)):
@@ -251,5 +327,8 @@ def _is_private(text: str, match: regex.Match[str], found: Found) -> bool:
     written = text[found.start : found.end]
     year = int(found.value.partition("-")[0])
     if written[:4].isdigit() or written.startswith(("西元", "公元")):
-        return year >= 1940 and not _PLACE.match(text, match.start())
-    return year >= 1920
+        return year >= 1940 and not (
+            _PLACE.match(text, match.start()) or _LED.match(after(text, end, 60))
+        )
+    # Reigns are counted like the years of the Republic: 成吉思汗十年.
+    return year >= (1920 if written.startswith(("民", "中")) else 1932)

@@ -31,10 +31,14 @@ from twjax.corpus.personal.patterns import (
     recognizer,
 )  # fmt: skip
 
+# What English puts behind the name of a paper.
+_NO = r"(?:[\s_]?(?:[Nn]o|NO|[Nn]umber|NUMBER|[Nn]um)\.?|\s?#)?"
 _IDENTITY = Nearest(
     r"身[分份]?證[^0-9。\n\0]{0,12}(?:字號|號碼)|身[分份]?證(?:明文件|統一編號?|字號|號碼|編號)?|居留證?(?:統一證)?號?|國民身[分份]證統一編號|證件(?:號碼?|字號)?|(?<![可照許格書員生學考保書輛])證號"
     r"|統一證號?|統號|身[分份](?:字號|證號)"
-    r"|(?<![A-Za-z_\-])(?<![A-Za-z] )ID|(?<![A-Za-z_\-])id(?=[,\t\n:：])|(?i:national\sid|id\s?card|id[_ ]?(?:number|no)|identity\s(?:card|number)|(?<![a-z])arc)"
+    r"|身[分份]證(?:統一?編|後補|影本)?[(（][^()（）\n\0]{1,12}[)）]|身[分份]證統編"
+    rf"|(?<![A-Za-z_\-])(?<![A-Za-z] )ID{_NO}|(?<![A-Za-z_\-])id(?=[,\t\n:：])|(?i:id\s?card{_NO}|(?<![a-z])id[_ ]?(?:number|no)\.?|(?<![a-z])arc{_NO})"
+    rf"|(?i:(?<![a-z])(?:taiwan(?:ese)?|r\.?o\.?c\.?|national|personal|citizen|identity|identification|residen(?:t|ce|cy))\s(?:id|identity|identification|certificate|permit|card|number)(?:\s(?:card|certificate|permit))?{_NO})"
 )
 # Of nine digits, or eight after a second letter.
 _IDENTITY_GROUPS = {
@@ -115,7 +119,13 @@ def _identity(text: str, match: regex.Match[str]) -> Found | None:
     plain = match[0][0].isupper() or _HAN_BEFORE.search(before(text, start, 2))
     if named is False or (
         not named
-        and (not plain or in_address_of_page(text, start) or is_numbered_thing(text, start, end))
+        # A0 0000044 of a dump: what is grouped is named, or follows Chinese.
+        and (
+            not plain
+            or (len(match[0]) > 10 and not _HAN_BEFORE.search(before(text, start, 2)))
+            or in_address_of_page(text, start)
+            or is_numbered_thing(text, start, end)
+        )
     ):
         return None
     return Found("identity number", start, end, value)
@@ -148,7 +158,7 @@ def _health_card(text: str, match: regex.Match[str]) -> Found | None:
     start, end = match.span()
     value = digits_of(match[0])
     # 9990… is what surrogates are made of.
-    if value.startswith("9990") or joins_word(text, start):
+    if value.startswith("9990") or joins_word(text, start) or before(text, start, 1) in ("+", "＋"):
         return None
     named = _HEALTH.says(text, start)
     if named is False:

@@ -165,7 +165,7 @@ class Cue:
 
 # Nouns before numbers that aren't a person's, whatever their digits look like.
 THINGS = (
-    r"第|字第?|字號|文號|案號|單號|編號|序號|流水號|條碼|料號|型號|批號|貨號|學號|書號|票號|發票|追蹤碼?"
+    r"第|(?<![數文大])字第?|字號|文號|案號|單號|編號|序號|流水號|條碼|料號|型號|批號|貨號|學號|書號|票號|發票|追蹤碼?"
     r"|識別碼|產品碼|金額|總[計額價]|版本|病歷號?|保單|訂單|購物|合約|契約|收據|憑證|報單|市值|營收|預算"
     r"|統編|會員號|工號|核准|許可證|地號|建號|股票|餘額|價格|數量|人次|准考證號?|索書|專利|商標|公告"
 )
@@ -183,6 +183,11 @@ _SAME_CLAUSE = regex.compile(
     r"[^，,。；;、！？!?\n\0（）()\]】〕:：\s]{0,6}+\s{0,2}(?:[^\s\u3400-\u9fff]{1,3}\s?)?"
 )
 _SENTENCE_ENDS = regex.compile(r"[。！!；]")
+_ENDS_IN_REMARK = regex.compile(rf"(?r){REMARK}\s?[:：]?\s{{0,2}}", regex.VERSION1)
+# An answer goes on with what was asked for: 請報卡號。我：…, 「卡號？」「好。」「…」.
+_ANSWER = regex.compile(
+    r"[^。！!；]*+[。！!；][」』”\"]?\s{0,2}(?:[^\s，,。；;：:、]{1,8}\s?[:：]\s?)?[「『“\"]?\s?"
+)
 
 
 class Nearest:
@@ -206,19 +211,30 @@ class Nearest:
             if found is None:
                 return None
             gap = left[found.end() :]
+            remark = found["no"] is not None and _ENDS_IN_REMARK.match(left)
+            if remark and remark.start() < found.start():
+                # 卡號（右下12位數字，非條碼）: what a field remarks says nothing against it.
+                cue = self._pattern.match(left, 0, remark.start())
+                if cue and cue["no"] is None:
+                    return True
             if found["no"] is None:
-                return None if _SENTENCE_ENDS.search(gap) else True
+                return True if not _SENTENCE_ENDS.search(gap) or _ANSWER.fullmatch(gap) else None
             if _SAME_CLAUSE.fullmatch(gap):
                 return False
             end = found.start()
         return None
 
 
+# What an article is made of, and a message or a record is not: notes, headings, links.
+ARTICLE = regex.compile(
+    r"\[\^[^\]\n]{1,24}\]|(?m:^[ \t]{0,3}#{1,4} \S)|\*\*[^*\n]{1,60}\*\*|(?i:wikipedia)"
+    r"|(?i:baike\.baidu)|\]\(https?:|==[ ]?[^=\n]{1,30}[ ]?==|<h[1-4]|<ref"
+)
 # What manuals write to show a form or to test one.
 SAMPLE = Cue(r"格式(?:為|是|如|:|：)?|範例|測試用?(?:信用)?卡號?|(?i:test\scard(?:\snumber)?)")
 # And after them.
 NOT_PERSONAL_AFTER = regex.compile(
-    r"\s{0,2}千?(?:(?:[、及與和~～\-]\s?[0-9]{6,12}\s?){0,4}(?:號(?!碼|，|。)|令|函)"
+    r"[^\S\n]{0,2}千?(?:(?:[、及與和~～\-]\s?[0-9]{6,12}\s?){0,4}(?:號(?!碼|，|。)|令|函)"
     r"|(?:美|日|港|歐|韓|英|澳|人民|新?[臺台])?[元圓幣金]|股|張|件|筆|噸|公[里斤尺噸頃]|人|次|%|％|萬|億|年|位元)"
 )
 # Inside a URL, a path or an assignment, digits name a thing.
@@ -240,7 +256,7 @@ def in_address_of_page(text: str, start: int) -> bool:
 def joins_word(text: str, start: int) -> bool:
     """Whether the letters, digits or version before the position run on into it."""
     left = before(text, start, 2)
-    if not left or not left[-1].isascii():
+    if not left or not left[-1].isascii() or before(text, start, 3).lower() == "no.":
         return False
     return left[-1].isalnum() or left[-1] == "_" or (left[-1] in "-." and left[:1].isalnum())
 

@@ -25,8 +25,8 @@ from twjax.corpus.personal.patterns import (
 )  # fmt: skip
 
 _PHONE_WORDS = (
-    r"電話|[家公宅住]電|代表號|總機|手機|行動|門號|連絡|聯絡|聯繫|聯絡人|專線|傳真|撥打?|打給我?|打到|打|來電|致電|洽詢?|簡訊|市話|住家|公司|夜間|日間|簡訊至"
-    r"|(?<![A-Za-z])(?i:tel|telephone|phone|phone_?number|mobile|cell|cellphone|call|fax|contact|whatsapp|sms"
+    r"電話|[家公宅住來回去]電|代表號|總機|手機|行動|門號|連絡|聯絡|聯繫|聯絡人|專線|傳真|撥打?|打給我?|打到|打|來電|致電|洽詢?|簡訊|市話|住家|公司|夜間|日間|簡訊至"
+    r"|(?<![A-Za-z])(?i:(?:to|from|recipient|caller|callee)(?==)|msisdn|tel|telephone|phone|phone_?number|mobile|cell|cellphone|call|fax|contact|whatsapp|sms"
     r"|line|m|t|p|h)\.?|(?i:(?<=[a-z0-9]_)(?:tel|phone|mobile|cell|fax))|(?<=[a-z])(?:Phone|Mobile|Tel|Number)"
 )
 _PHONE_CUE = Cue(_PHONE_WORDS, r"(?:\s?[(（][A-Za-z\u4e00-\u9fff]{1,8}[)）]|[一二三1-3]|[人者])?")
@@ -38,7 +38,7 @@ _PHONE = Nearest(
     28,
 )
 _PHONE_AFTER = regex.compile(
-    r"[0-9][0-9 .\-()]{6,14}[^0-9\n。]{0,8}(?:來電|回電|致電|洽|聯絡|電話|分機)"
+    r"[0-9][0-9 .\-()]{6,14}[^0-9\n。]{0,8}(?:來電|打[來給電]|回電|致電|洽|聯絡|電話|分機)"
 )
 # A stronger sign is asked of numbers without area code.
 _TELEPHONE = Cue(
@@ -61,6 +61,9 @@ _SOMEBODYS = regex.compile(
 _SOMEBODY_AFTER = regex.compile(
     r"[\s（(，,]{0,2}(?:老闆|店長|先生|小姐|女士|太太|老師|師傅|主任|經理|請?[找洽]|阿[\u4e00-\u9fff]|分機|轉|[#＃])|[\s（(，,]{1,2}[\u4e00-\u9fff]{1,3}(?:先生|小姐|女士|太太|老師|師傅|[姐姊哥嫂伯叔姨嬸])"
 )
+# Within a sentence a number written in full is one, among figures it may not be.
+_IN_PROSE_BEFORE = regex.compile(r"(?:[\u4e00-\u9fff][，：:、（(「]?|[，：、（「])\s?$")
+_IN_PROSE_AFTER = regex.compile(r"\s?[，、。！）」\u4e00-\u9fff]")
 _CALL = regex.compile(r"(?<![A-Za-z0-9_])[a-z_][A-Za-z0-9_]*+$")
 _GROUP = regex.compile("[0-9]++")
 _MOBILE_GROUPS = {
@@ -82,7 +85,7 @@ def recognizers() -> list[Recognizer]:
         recognizer("mobile", rf"09{gap}{{8}}+(?![0-9])", _mobile, "numbers"),
         recognizer(
             "mobile",
-            rf"09[0-9]{{2}}[/／][0-9]{{3}}{DASH}?[0-9]{{3}}(?![0-9/／])",
+            rf"09[0-9]{{2}}[/／_][0-9]{{3}}(?:{DASH}|[/／_])?[0-9]{{3}}(?![0-9/／])",
             _mobile,
             "numbers",
         ),
@@ -162,6 +165,16 @@ def _is_called(text: str, start: int, end: int) -> bool:
     )
 
 
+def _in_prose(text: str, start: int, end: int) -> bool:
+    """Whether Chinese text runs on around the number, and counts or numbers nothing with it."""
+    return bool(
+        _IN_PROSE_BEFORE.search(before(text, start, 4))
+        and _IN_PROSE_AFTER.match(after(text, end, 2))
+        and not is_numbered_thing(text, start, end)
+        and not _COUNTED.match(text, end)
+    )
+
+
 def _is_phone(text: str, start: int, end: int) -> bool:
     if not _stands_alone(text, start, end):
         return False
@@ -187,7 +200,9 @@ def _spaced(text: str, match: regex.Match[str]) -> Found | None:
     start, end = _opened(text, *match.span()), match.end()
     value = digits_of(match[0])
     mobile = identifiers.is_mobile(value)
-    if not (mobile or identifiers.split_landline(value)) or not _is_called(text, start, end):
+    if not (mobile or identifiers.split_landline(value)):
+        return None
+    if not (_is_called(text, start, end) or (mobile and _in_prose(text, start, end))):
         return None
     if mobile:
         return Found("mobile", start, end, value) if _is_phone(text, start, end) else None
@@ -236,7 +251,9 @@ def _landline(text: str, match: regex.Match[str]) -> Found | None:
         local, end = found
         # 02 2345 6789 in a row of figures; 1.02 2345678.
         between = text[groups[0].end() : groups[1].start()]
-        if between.strip(" ./\u3000\u00a0") == "" and not _is_called(text, start, end):
+        if between.strip(" ./\u3000\u00a0") == "" and not (
+            _is_called(text, start, end) or (between == " " and _in_prose(text, start, end))
+        ):
             return None
     else:
         both = identifiers.split_landline(area)

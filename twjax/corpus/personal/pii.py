@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import collections
 import dataclasses
 import functools
@@ -25,9 +26,11 @@ from twjax.corpus.personal import (
     phones,
     plates,
     surrogates,
+    tables,
     windows,
 )  # fmt: skip
-from twjax.corpus.personal.patterns import BREAK, Found, Recognizer, after, before, fold
+from twjax.corpus.personal.offices import is_public, is_sample
+from twjax.corpus.personal.patterns import BREAK, Found, Recognizer, fold
 from twjax.corpus.step import Edit, Outcome, Step
 
 # Where two kinds claim a stretch, the earlier one has it.
@@ -41,17 +44,6 @@ _UNASKED = ("company number", "name")
 _RANK = {kind: rank for rank, kind in enumerate(KINDS)}
 _SCAN_CHARACTERS = 1 << 20
 
-_OFFICE = regex.compile(
-    r"[\u4e00-\u9fff](?:部|局|署|處|院|會|所|館|校|中心|法院|大學|學院|醫院|診所|公司|政府|飯店|餐廳|門市|銀行|商店|書店|出版社"
-    r"|工作室|辦公室|店)|客服|服務(?:電話|專線|台|信箱|時間)|專線|總機|訂[位房購]|免付費|代表號|熱線|申訴|檢舉|[會校所店館院]址"
-    r"|公司地址|機關地址|營業|地點|集合|展覽|主辦|協辦|報名"
-)
-_PERSON = regex.compile(
-    r"住|戶籍|家裡|家在|老家|我|他|她|本人|先生|小姐|女士|太太|同學|老師|聯絡人|連絡人|收件|寄件|寄[到給至]|送[到至]|包裹|搬|租"
-    r"|被告|原告|被害|告訴人|患者|病患|學生|家長|姓名|媽|爸|阿[公嬤姨]"
-)
-# A form's label; a shop's address may have it too, but then an office word is near.
-_LABEL = regex.compile(r"(?:地址|住址|通訊處)[^\u4e00-\u9fff\n]{0,6}$")
 _OF_A_PERSON = {
     "identity number",
     "mobile",
@@ -61,7 +53,10 @@ _OF_A_PERSON = {
     "health card",
     "name",
 }
+# What a bare number in a column of orders or goods may look like.
+_OF_DIGITS = {"mobile", "landline", "card", "bank account", "health card", "passport"}
 _NEIGHBOURHOOD = 60
+_LIST = 120
 
 
 @functools.cache
@@ -75,7 +70,7 @@ def find(text: str, kinds: Collection[str] = KINDS) -> list[Found]:
 
     Takes time linear in the length of the text, whatever it holds.
     """
-    return _resolved(_scan(*fold(text), frozenset(kinds)))
+    return _found(*fold(text), frozenset(kinds))
 
 
 def _scan(folded: str, codes: np.ndarray, kinds: frozenset[str]) -> Iterator[Found]:
@@ -93,6 +88,34 @@ def _scan(folded: str, codes: np.ndarray, kinds: frozenset[str]) -> Iterator[Fou
                 yield window.moved(found) if window else found
 
 
+def _found(folded: str, codes: np.ndarray, kinds: frozenset[str]) -> list[Found]:
+    cells = list(tables.cells(folded, codes))
+    told = _scan(folded, codes, kinds)
+    if cells:
+        numbers = {(c.start, c.end) for c in cells if not c.kind}
+        own = [
+            one for one in told if one.kind not in _OF_DIGITS or (one.start, one.end) not in numbers
+        ]
+        told = iter([*own, *_in_cells(folded, cells, kinds)])
+    return [one for one in _resolved(told) if not is_sample(folded, one)]
+
+
+def _in_cells(text: str, cells: list[tables.Cell], kinds: frozenset[str]) -> Iterator[Found]:
+    """Yields what the cells of a table hold, each read behind the label of its column."""
+    cells = [cell for cell in cells if cell.kind in kinds]
+    starts, parts, size = [], [], 0
+    for cell in cells:
+        starts.append(size)
+        parts.append(cell.label + text[cell.start : cell.end])
+        size += len(parts[-1]) + len(BREAK)
+    for found in _scan(*fold(BREAK.join(parts)), frozenset(cell.kind for cell in cells)):
+        index = bisect.bisect_right(starts, found.start) - 1
+        cell, shift = cells[index], starts[index] + len(cells[index].label)
+        if found.kind == cell.kind and found.start >= shift:
+            moved = cell.start - shift
+            yield found._replace(start=found.start + moved, end=found.end + moved)
+
+
 def _resolved(found: Iterator[Found]) -> list[Found]:
     kept: list[Found] = []
     for one in sorted(found, key=lambda f: (f.start, _RANK[f.kind], -f.end)):
@@ -101,25 +124,6 @@ def _resolved(found: Iterator[Found]) -> list[Found]:
         elif _RANK[one.kind] < _RANK[kept[-1].kind]:
             kept[-1] = one
     return kept
-
-
-def is_public(text: str, found: Found, personal_near: bool = False) -> bool:
-    """Whether a find is a company's, an authority's or a place's, by the words before it.
-
-    Landlines and addresses with an office's words and no person's; addresses without any word of
-    a person's, unless `personal_near`; mailboxes such as info@…, official LINE accounts, and
-    the hosts of links.
-    """
-    if online.is_office(found) or online.in_link(text, found):
-        return True
-    if found.kind not in ("landline", "address") or personal_near:
-        return False
-    near = before(text, found.start, 40)
-    office = max((m.start() for m in _OFFICE.finditer(near)), default=None)
-    person = _PERSON.search(near, max(0, office - 4) if office is not None else 0)
-    if office is not None or found.kind == "landline":
-        return office is not None and not person
-    return not (person or _LABEL.search(near) or _PERSON.match(after(text, found.end, 12).lstrip()))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -207,7 +211,7 @@ class ReplacePersonalData(Step):
             for i in group:
                 starts.append(starts[-1] + len(texts[i]) + 1)
             place = 0
-            all_found = _resolved(_scan(joined, codes, frozenset(self.kinds)))
+            all_found = _found(joined, codes, frozenset(self.kinds))
             for index, found in enumerate(all_found):
                 while found.start >= starts[place + 1]:
                     place += 1
@@ -224,14 +228,16 @@ class ReplacePersonalData(Step):
             return False
         if self.offices == "replace":
             return True
-        near = any(
-            other.kind in _OF_A_PERSON
-            and max(found.start, other.start) - min(found.end, other.end) <= _NEIGHBOURHOOD
-            and BREAK not in text[min(found.end, other.end) : max(found.start, other.start)]
+        beside = [
+            (other, max(found.start, other.start) - min(found.end, other.end))
             for other in finds[max(0, index - 2) : index + 3]
             if other is not found
-        )
-        return not is_public(text, found, near)
+            and BREAK not in text[min(found.end, other.end) : max(found.start, other.start)]
+        ]
+        near = any(other.kind in _OF_A_PERSON and gap <= _NEIGHBOURHOOD for other, gap in beside)
+        # Three addresses in a row are a list of shops or offices.
+        listed = sum(other.kind == "address" and gap <= _LIST for other, gap in beside) >= 2
+        return not is_public(text, found, near, listed)
 
     def _replaced(self, document: Document, found: list[Found]) -> tuple[str, list[Edit]]:
         ordinals: dict[tuple[str, str], int] = {}

@@ -18,13 +18,14 @@ import numpy as np
 
 from twjax import storage
 from twjax.corpus.conversion import opencc
-from twjax.corpus.variety import region_sources, regionmodel
+from twjax.corpus.variety import region_sources, regionmodel, script
 from twjax.corpus.variety.region_sources import Sentences
 from twjax.corpus.variety.regionmodel import Model
 
 TEST_PARTS, CALIBRATION_PART = region_sources.TEST_PARTS, 2
 # Sentences of a group, parts that are left out in turn, and how much groups are made alike.
 _MOST, _TURNS, _EVEN = 40_000, 3, 0.5
+_ODD = 50
 
 
 def grams(texts: Sequence[str], fold: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -41,7 +42,7 @@ def grams(texts: Sequence[str], fold: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return np.concatenate(rows), np.concatenate(keys), np.concatenate(orders)
 
 
-def fit(sentences: Sentences, *, features: int = 400_000, penalty: float = 0.3) -> Model:
+def fit(sentences: Sentences, *, features: int = 400_000, penalty: float = 0.5) -> Model:
     """Fits usage by the parts that fit, then traces beside it, then calibrates.
 
     Usage is a logistic regression with an L2 penalty on n-gram counts over the root of the
@@ -51,14 +52,15 @@ def fit(sentences: Sentences, *, features: int = 400_000, penalty: float = 0.3) 
     fold = region_sources.variant_classes()
     fitted = balanced(sentences.where(sentences.parts > CALIBRATION_PART))
     model = _fit_usage(fitted, fold, features, penalty)
-    model = dataclasses.replace(model, traces=_fit_traces(model, fitted))
+    model = dataclasses.replace(model, traces=fit_traces(fold, fitted))
     held = sentences.where(sentences.parts == CALIBRATION_PART)
     rows = [_calibration_rows(model, held)]
     # As it does on subjects that it has never seen: groups of sources by turns left out.
     names = np.unique(fitted.groups)
     turn = np.searchsorted(names, fitted.groups) % _TURNS
     for number in range(_TURNS):
-        blind = _fit_usage(fitted.where(turn != number), fold, features, penalty)
+        others = fitted.where((turn != number) & (np.arange(len(turn)) % 3 == 0))
+        blind = _fit_usage(others, fold, features, penalty)
         blind = dataclasses.replace(blind, traces=model.traces)
         unseen = np.isin(held.groups, names[number::_TURNS])
         rows.append(_calibration_rows(blind, held.where(unseen)))
@@ -97,7 +99,7 @@ def _fit_usage(fitted: Sentences, fold: np.ndarray, features: int, penalty: floa
     whole = np.clip(np.rint(weights / scale), -127, 127).astype(np.int64) + 128
     used = whole != 128
     slots[keys[used] >> np.uint32(8)] = (keys[used] & 0xFF) << 8 | whole[used].astype(np.uint32)
-    return Model(fold, slots, scale, np.zeros(65536, np.float32), np.zeros((2, 5)))
+    return Model(fold, slots, scale, np.zeros((65536, 3), np.float32), np.zeros((2, 4)))
 
 
 def _select(fitted: Sentences, fold: np.ndarray, features: int) -> tuple[np.ndarray, np.ndarray]:
@@ -166,46 +168,63 @@ def logistic(
     return found.x
 
 
-def spellings(sentences: Sentences) -> list[str]:
-    """Returns the sentences in the spellings in which they are met, by a hash of each.
+def write_as(text: str, way: tuple[str, str, float]) -> str:
+    """Returns a text in the characters in which one of the model's `WAYS` leaves it."""
+    side, config, _ = way
+    if side == "taiwan":
+        return opencc.converter(config)(text) if config else text
+    converted = opencc.converter(config or "s2tw")(text)
+    return converted if config else converted.replace("臺", "台")
 
-    Taiwan's own: as they are, or through OpenCC's s2t. The mainland's: by s2t or s2tw.
-    """
-    convert = {name: opencc.converter(name) for name in ("s2t", "s2tw")}
+
+def spellings(sentences: Sentences) -> list[str]:
+    """Returns the sentences in the characters in which they are met: a way for each document."""
     texts = []
-    for text, taiwan in zip(sentences.texts, sentences.taiwan, strict=True):
-        digit = hashlib.blake2b(text.encode(), digest_size=1).digest()[0]
-        if taiwan:
-            texts.append(convert["s2t"](text) if digit < 128 else text)
-        else:
-            texts.append(convert["s2t" if digit < 160 else "s2tw"](text))
+    for text, name, taiwan in zip(
+        sentences.texts, sentences.documents, sentences.taiwan, strict=True
+    ):
+        side = "taiwan" if taiwan else "mainland"
+        ways = [way for way in regionmodel.WAYS if way[0] == side]
+        digest = hashlib.blake2b(f"{side}/{name}".encode(), digest_size=4).digest()
+        stops = np.cumsum([share for _, _, share in ways])
+        spot = np.searchsorted(stops, int.from_bytes(digest, "little") / 2**32)
+        texts.append(write_as(text, ways[min(int(spot), len(ways) - 1)]))
     return texts
 
 
-def _fit_traces(model: Model, fitted: Sentences) -> np.ndarray:
-    from scipy import sparse
+def fit_traces(fold: np.ndarray, fitted: Sentences) -> np.ndarray:
+    """Returns float32 [65536, 3], the model's traces, from every second sentence.
 
-    chosen = fitted.where(np.arange(len(fitted.texts)) % 4 == 0)
-    texts = spellings(chosen)
-    points = np.frombuffer("\n".join(texts).encode("utf-32-le"), np.uint32)
-    rows = np.cumsum(points == 10)
-    shared = np.bincount(model.fold, minlength=65536) > 1
-    points = np.where(points < 65536, points, 0)
-    han = np.maximum(1, np.bincount(rows[model.fold[points] > 0], minlength=len(texts)))
-    kept = shared[model.fold[points]] & (model.fold[points] > 0)
-    rows, points = rows[kept], points[kept]
-    matrix = sparse.csr_matrix((1 / np.sqrt(han[rows]), (rows, points)), (len(texts), 65536))
-    weights = logistic(matrix, chosen.taiwan, chosen.weights, 1.0)
-    # Variants of a class are compared with one another only: the mean of each class is taken off,
-    # so that how often the class is used, which is usage, can't enter.
-    counts = np.bincount(points, minlength=65536)
-    members = np.maximum(1, np.bincount(model.fold, counts, 65536))
-    mean = np.bincount(model.fold, weights * counts, 65536) / members
-    return np.where(counts >= 5, weights - mean[model.fold], 0).astype(np.float32)
+    Variants of a class are compared with one another only, so that how often the class is used,
+    which is usage, can't enter. One in `_ODD` characters is let be as in any text.
+    """
+    shared = np.bincount(fold, minlength=65536) > 1
+    # What only Simplified text has is for the script to tell.
+    told = shared[fold] & (fold > 0) & (script.table()[:65536] != 2)
+    counts = []
+    for way in regionmodel.WAYS[:-1]:
+        side = fitted.where(fitted.taiwan == (way[0] == "taiwan"))
+        text = "".join(write_as(text, way) for text in side.texts[::2])
+        points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        counts.append(np.bincount(points[points < 65536], minlength=65536) * told)
+    seen = np.array(counts, float)
+
+    def within(values: np.ndarray) -> np.ndarray:
+        return values / np.maximum(np.bincount(fold, values, 65536)[fold], 1e-9)
+
+    pooled = within(np.sum([within(row) for row in seen], 0) + 1e-9)
+    of_class = np.array([np.bincount(fold, row, 65536)[fold] for row in seen])
+    share = (seen + 3 * pooled) / (of_class + 3)
+    likely = np.log(share * (1 - 1 / _ODD) + pooled / _ODD)
+    traces = (likely[1:] - likely[0]).T
+    # What is too small to tell from chance would add up where a character recurs.
+    traces[(seen.sum(0) < 5)[:, None] | (np.abs(traces) < 0.1)] = 0
+    # Steps of 1/64 add up exactly, whatever stands before and after.
+    return (np.rint(traces * 64) / 64).astype(np.float32)
 
 
 def sums(model: Model, texts: Sequence[str]) -> np.ndarray:
-    """Returns float64 [texts, 3], the model's sums of each text."""
+    """Returns float64 [texts, 6], the model's sums of each text."""
     points = np.frombuffer("\n".join([*texts, ""]).encode("utf-32-le", "surrogatepass"), np.uint32)
     return model.sums(points, np.cumsum([len(text) + 1 for text in texts]))
 
@@ -234,11 +253,12 @@ def _calibration_rows(model: Model, held: Sentences) -> Rows:
     member, _ = by_document(held)
     rows = []
     for traces in (False, True):
-        found = sums(model, spellings(held) if traces else held.texts) * (1, 1, traces, 1)
+        found = sums(model, spellings(held) if traces else held.texts)
         features, sides, samples = [], [], []
         for spots in (np.arange(count), member * count + np.arange(count) // 8, member):
             _, group = np.unique(spots, return_inverse=True)
-            features.append(regionmodel.calibration_features(*total(found, group).T))
+            used = (1, 1, 1, traces)
+            features.append(regionmodel.calibration_features(total(found, group)) * used)
             sides.append(np.bincount(group, held.taiwan) > 0)
             weight = np.bincount(group, held.weights) / np.bincount(group)
             samples.append(weight / weight.sum() * 1000)

@@ -1,7 +1,8 @@
 """The public texts that the model of regional wording is fitted on, and how they are read.
 
-All of them have a licence that permits it; of NTREX-128 and DRCD, which are benchmarks, nothing
-is read. `benchmarks/region_sources.py` makes the files that come from repositories.
+All of them have a licence that permits it, none of them the GPL; of NTREX-128, FLORES and DRCD,
+which are benchmarks, nothing is read. `benchmarks/region_sources.py` makes the files that come
+from repositories, `benchmarks/region_packages.py` those that come from packages.
 """
 
 from __future__ import annotations
@@ -78,15 +79,16 @@ SOURCES = (
     Source("mozilla_packs_pairs", "pairs", "browser", "MPL-2.0"),
     Source("chromium_pairs", "pairs", "chromium", "BSD-3-Clause"),
     Source("libreoffice_pairs", "pairs", "office", "MPL-2.0"),
-    Source("desktop_pairs", "pairs", "desktop", "GPL-2.0-or-later", 0.7),
+    Source("libreoffice_menus_pairs", "pairs", "office", "MPL-2.0"),
+    Source("vscode_pairs", "pairs", "tools", "MIT"),
     Source("tools_pairs", "pairs", "tools", "Apache-2.0, MIT, BSD-2-Clause, BSD-3-Clause"),
     Source("jupyter_pairs", "pairs", "tools", "BSD-3-Clause"),
-    Source("wesnoth_pairs", "pairs", "stories", "GPL-2.0-or-later"),
+    Source("cataclysm_pairs", "pairs", "stories", "CC-BY-SA-3.0"),
     Source("tldr_zhTW", "zh-TW", "tldr", "CC-BY-4.0", kind="paired"),
     Source("tldr_zhCN", "zh-CN", "tldr", "CC-BY-4.0", kind="paired"),
     Source("map_pairs", "pairs", "map", "ISC"),
     Source("health_pairs", "pairs", "health", "CC0-1.0"),
-    Source("places_pairs", "pairs", "places", "LGPL-2.1-or-later, GPL-2.0-or-later"),
+    Source("wikipedia_names_pairs", "pairs", "names", "CC-BY-SA-4.0"),
     Source("cldr_pairs", "pairs", "cldr", "Unicode-3.0"),
     Source("taiwan_md_terms", "pairs", "terms", "CC-BY-SA-4.0"),
     Source("usage.tsv", "pairs", "words", "Apache-2.0, MIT, CC0-1.0"),
@@ -100,11 +102,13 @@ SOURCES = (
     Source("mandarin_speech_zhCN", "zh-CN", "prose", "Apache-2.0", 0.3),
     Source("dialogues_zhCN", "zh-CN", "prose", "Apache-2.0", 0.3),
     Source("mainland_md", "zh-CN", "prose", "Unlicense, MIT", 0.3),
+    Source("treebank_zhCN", "zh-CN", "prose", "CC-BY-SA-3.0", 0.3),
     Source("react_zhCN", "zh-CN", "react-words", "CC-BY-4.0", 0.5, "", 1_500_000, "worded"),
     Source("pydocs_zhCN", "zh-CN", "python", "CC0-1.0", 0.5, "pydocs-zhcn-", 1_500_000, "worded"),
     Source("tidb_zhCN", "zh-CN", "tidb-words", "CC-BY-SA-3.0", 0.5, "", 1_000_000, "worded"),
     Source("vue_zhCN", "zh-CN", "vue-words", "CC-BY-4.0", 0.5, characters=500_000, kind="worded"),
     Source("mandarin_speech_zhCN", "zh-CN", "speech-words", "Apache-2.0", kind="worded"),
+    Source("treebank_zhCN", "zh-CN", "treebank-words", "CC-BY-SA-3.0", kind="worded"),
     Source("mainland_md", "zh-CN", "essay-words", "Unlicense, MIT", 0.5, kind="worded"),
 )  # fmt: skip
 
@@ -150,7 +154,7 @@ def load(
             number = part(source.group, name)
             for sentence in found:
                 key = (taiwan, sentence)
-                least = _MIN_TERM if source.group in ("terms", "words") else _MIN_HAN
+                least = _MIN_TERM if source.group in ("terms", "words", "names") else _MIN_HAN
                 if not (once and key in seen) and len(_HAN.findall(sentence)) >= least:
                     seen.add(key)
                     if source.side == "pairs" and number in TEST_PARTS:

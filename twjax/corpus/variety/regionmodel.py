@@ -1,13 +1,15 @@
 """A linear model of whether Chinese is worded as in Taiwan or as on the mainland.
 
 It reads runs of Han characters and nothing else: punctuation, Latin letters and digits only end a
-run. What it knows is two sums, kept apart because they fail in different ways:
+run. What it knows is kept apart in two, because they fail in different ways:
 
 * usage: weights of character 1- to 4-grams after every character was replaced by its class of
   variants (里, 裏 and 裡 are one class, so are 台, 臺, 檯 and 颱). Which script a text is in, and
   which converter wrote it, can't be seen there; only its words can.
-* traces: weights of the variants themselves. OpenCC's s2t writes 爲, 衆 and 着 where Taiwan writes
-  為, 眾 and 著. Such a form speaks against Taiwan; that none occurs says little.
+* traces: how likely the variants of each class are in each of the `WAYS` in which a text came to
+  be in the characters that it has. OpenCC's s2t writes 爲, 衆 and 裏 where Taiwan writes 為, 眾 and
+  裡; its s2tw writes 臺 where Taiwan mostly writes 台. A text came to be in one way as a whole, so
+  that many 為 say no more than one does: any good converter writes it.
 
 `tables/region.npz` is made by `python -m twjax.corpus.variety.region_fit`.
 """
@@ -33,6 +35,22 @@ EMPTY = 128
 _STEP = np.uint32(0x01000193)
 _SPREAD = np.array([0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F], np.uint32)
 _CHUNK = 1 << 17
+# Ways in which text in Traditional characters came to be: whose it is, by which of OpenCC's
+# conversions, and how often within its side. Taiwan's own is often put through s2t together with
+# other text; the last stands for converters that write as Taiwan does. The shares within a side
+# are assumptions; `region_fit` writes its texts by them.
+WAYS = (
+    ("taiwan", "", 0.5),
+    ("taiwan", "s2t", 0.5),
+    ("mainland", "s2t", 0.75),
+    ("mainland", "s2tw", 0.15),
+    ("mainland", "", 0.1),
+)
+# What can be told apart: the last way's characters are the first's.
+_TOLD = len(WAYS) - 2
+# Not more than one text in twenty is taken to be otherwise than its characters say.
+_MOST = 3.0
+COLUMNS = 3 + _TOLD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +59,9 @@ class Model:
 
     `fold` uint16 [65536]: the class of a code point, 0 if it isn't Han. `slots` uint16
     [2^BITS]: a check byte above a weight plus 128, `EMPTY` where there is none. `scale`: the
-    unit of those weights. `traces` float32 [65536]: the weight of a code point itself.
-    `calibration` float64 [2, 5]: for usage alone, and for both sums.
+    unit of those weights. `traces` float32 [65536, 3]: how much likelier a code point is, as the
+    logarithm, within its class in the second to the fourth of the `WAYS` than in the first.
+    `calibration` float64 [2, 4]: for usage alone, and for both.
     """
 
     fold: np.ndarray
@@ -52,12 +71,12 @@ class Model:
     calibration: np.ndarray
 
     def sums(self, points: np.ndarray, stops: np.ndarray) -> np.ndarray:
-        """Returns float64 [parts, 4]: Han characters, usage, traces and known long n-grams.
+        """Returns float64 [parts, 6]: Han characters, usage, known long n-grams, and traces.
 
         `points` uint32 are its code points; the parts end at `stops`, which ascend to its length.
-        Sums above 0 speak for Taiwan. No n-gram goes over a stop.
+        A sum of usage above 0 speaks for Taiwan. No n-gram goes over a stop.
         """
-        sums = np.zeros((4, len(stops)))
+        sums = np.zeros((COLUMNS, len(stops)))
         for start in range(0, len(points), _CHUNK):
             # Each chunk reads on a little, so that no n-gram is lost at its end.
             chunk = points[start : start + _CHUNK + ORDERS - 1]
@@ -83,22 +102,37 @@ class Model:
             if order == ORDERS:
                 known[: len(weight)] = weight != 0
         lows = np.concatenate([[0], bounds[:-1]])
-        traces = self.traces.take(points[:size])
-        columns = ((han, 1.0), (weights, self.scale), (traces, 1.0), (known, 1.0))
+        spots = bounds.clip(0, size)
+        columns = ((han, 1.0), (weights, self.scale), (known, 1.0))
         for row, (values, unit) in enumerate(columns):
-            totals = np.concatenate([[0], np.cumsum(values, dtype=np.float64)])
-            sums[row] += unit * (totals[bounds.clip(0, size)] - totals[lows.clip(0, size)])
+            sums[row] += unit * _between(values, lows.clip(0, size), spots)
+        at = np.flatnonzero(self._telling.take(points[:size]))
+        found = self.traces.take(points[at], 0)
+        first, last = np.searchsorted(at, lows), np.searchsorted(at, spots)
+        for row, values in enumerate(found.T, 3):
+            sums[row] += _between(values, first, last)
+
+    @functools.cached_property
+    def _telling(self) -> np.ndarray:
+        """Bool [65536]: the code points that have a trace."""
+        return np.logical_or.reduce(self.traces != 0, 1)
 
     def probability(self, sums: np.ndarray, *, traces: bool = True) -> np.ndarray:
         """Returns float64 [parts], the calibrated probability of Taiwan's against mainland wording.
 
-        Platt (1999) with slopes that change with the length, and for usage with how much of the
-        text is like what was fitted; 0.5 where there is nothing to read.
+        Platt (1999) with slopes that change with the length and with how much of the text is like
+        what was fitted; 0.5 where there is nothing to read.
         """
-        han, usage, trace, known = sums.T
-        trace = trace if traces else np.zeros_like(trace)
-        features = calibration_features(han, usage, trace, known)
-        return 1 / (1 + np.exp(-(features @ self.calibration[int(traces)]).clip(-500, 500)))
+        features = calibration_features(sums) * (1, 1, 1, traces)
+        # Column by column: a matrix product rounds by how many rows there are.
+        slopes = self.calibration[int(traces)].tolist()
+        margin = sum(column * slope for column, slope in zip(features.T, slopes, strict=True))
+        return 1 / (1 + np.exp(-np.clip(margin, -500, 500)))
+
+
+def _between(values: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    totals = np.concatenate([[0], np.cumsum(values, dtype=np.float64)])
+    return totals[stops] - totals[starts]
 
 
 def hashes(folded: np.ndarray, cuts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -122,17 +156,23 @@ def hashes(folded: np.ndarray, cuts: np.ndarray) -> Iterator[tuple[np.ndarray, n
         yield mixed >> np.uint32(32 - BITS), ((mixed & np.uint32(0xFF)) | np.uint32(1)) * whole
 
 
-def calibration_features(
-    han: np.ndarray, usage: np.ndarray, traces: np.ndarray, known: np.ndarray
-) -> np.ndarray:
-    """Returns float64 [n, 5]: usage and traces by the root of the length, and each again.
+def calibration_features(sums: np.ndarray) -> np.ndarray:
+    """Returns float64 [n, 4]: usage by the root of the length, twice again, and the traces.
 
-    Again by the logarithm of the length; usage besides by the share of known n-grams.
+    Again by the logarithm of the length and by the share of known n-grams. Traces are the
+    logarithm of the odds that the characters came to be in one of Taiwan's ways, within `_MOST`.
     """
+    han, usage, known = sums.T[:3]
     length = np.maximum(han, 1)
-    root, log = np.sqrt(length), np.log(length)
-    of_usage = [usage / root, usage / root * log, usage / root * (known / length)]
-    return np.stack([*of_usage, traces / root, traces / root * log], 1)
+    usage = usage / np.sqrt(length)
+    likely = np.concatenate([np.zeros((len(sums), 1)), sums[:, 3:], np.zeros((len(sums), 1))], 1)
+    sides: dict[str, list[np.ndarray]] = {"taiwan": [], "mainland": []}
+    for column, (side, _, share) in zip(likely.T, WAYS, strict=True):
+        sides[side].append(column + np.log(share))
+    odds = [np.logaddexp.reduce(columns) for columns in sides.values()]
+    traces = np.clip(odds[0] - odds[1], -_MOST, _MOST)
+    features = [usage, usage * np.log(length), usage * (known / length), traces]
+    return np.stack(features, 1)
 
 
 @functools.cache
@@ -147,7 +187,7 @@ def read(file: IO[bytes]) -> Model:
     with np.load(file) as data:
         slots = np.full(1 << BITS, EMPTY, np.uint16)
         slots[np.cumsum(data["gaps"].astype(np.int64))] = data["entries"]
-        traces = np.zeros(65536, np.float32)
+        traces = np.zeros((65536, _TOLD), np.float32)
         traces[data["variants"]] = data["variant_weights"]
         fold = data["fold"]
         return Model(fold, slots, float(data["scale"]), traces, data["calibration"])
@@ -156,7 +196,7 @@ def read(file: IO[bytes]) -> Model:
 def write(file: IO[Any], model: Model) -> None:
     """Writes a model; equal models give equal bytes."""
     places = np.flatnonzero(model.slots != EMPTY)
-    variants = np.flatnonzero(model.traces)
+    variants = np.flatnonzero(model.traces.any(1))
     np.savez_compressed(
         file,
         fold=model.fold,

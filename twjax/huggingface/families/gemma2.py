@@ -73,7 +73,7 @@ def read(config: dict[str, Any]) -> Model:
         names = ("sliding_attention", "full_attention")
         kinds = [names[layer % 2] for layer in range(shape["num_layers"])]
     window, pattern = rotary.window_pattern(
-        fields, kinds, shape["num_layers"], fields.nullable("sliding_window", 4096)
+        fields, kinds, shape["num_layers"], fields.nullable_integer("sliding_window", 4096)
     )
     model = Model(
         **shape,

@@ -39,7 +39,7 @@ def read(config: dict[str, Any]) -> Model:
             for layer in range(layers)
         ]
     window, pattern = rotary.window_pattern(
-        fields, kinds, layers, fields.nullable("sliding_window", 4096)
+        fields, kinds, layers, fields.nullable_integer("sliding_window", 4096)
     )
     model = Model(
         **shape,

@@ -27,7 +27,7 @@ def read(config: dict[str, Any]) -> Model:
     fields = Fields(config, "mistral")
     theta, scaling = read_rope(fields)
     # null is no window; a file without the field has transformers' default.
-    window = fields.nullable("sliding_window", 4096)
+    window = fields.nullable_integer("sliding_window", 4096)
     model = Model(
         **rotary.take_shape(fields, _DEFAULTS),
         norm_eps=fields.number("rms_norm_eps", 1e-6),

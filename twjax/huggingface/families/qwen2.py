@@ -25,8 +25,10 @@ DEFAULTS = {
 def take_windows(fields: Fields, layers: int) -> dict[str, Any]:
     """Returns `window` and `window_pattern`: windows begin at layer `max_window_layers`."""
     used = fields.flag("use_sliding_window", False)
-    window = fields.nullable("sliding_window", 4096)
-    first = fields.nullable("max_window_layers", 28)
+    window = fields.nullable_integer("sliding_window", 4096)
+    first = fields.nullable_integer("max_window_layers", 28)
+    if first is None:
+        raise fields.refusal("max_window_layers", first, "it must be a whole number")
     kinds = fields.take("layer_types", None)
     if kinds is None:
         sliding = used and window is not None

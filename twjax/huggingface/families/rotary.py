@@ -66,9 +66,9 @@ def take_shape(fields: Fields, defaults: Mapping[str, Any], **head_dim: int) -> 
             ("mlp_dim", "intermediate_size"),
         )
     }
-    heads = fields.nullable("num_key_value_heads", defaults["num_key_value_heads"])
+    heads = fields.nullable_integer("num_key_value_heads", defaults["num_key_value_heads"])
     sizes["num_kv_heads"] = sizes["num_heads"] if heads is None else heads
-    width = fields.nullable("head_dim", head_dim.get("head_dim"))
+    width = fields.nullable_integer("head_dim", head_dim.get("head_dim"))
     if width is None:
         if sizes["embed_dim"] % sizes["num_heads"]:
             raise fields.refusal(

@@ -4,6 +4,9 @@ T5 v1.0 ties its output weight to the embedding and multiplies logits by d_model
 and umT5, whose config.json says `tie_word_embeddings` false, do neither (T5X's configurations,
 `logits_via_embedding`). `transformers` 5 keeps to that for T5; it never scales mT5, and always
 scales umT5: there an exported umT5 has the same likeliest tokens, but flatter probabilities.
+
+Saved again by `transformers` 5, mT5 and umT5 say true beside an output weight of their own, which
+it goes by when it loads them.
 """
 
 from __future__ import annotations
@@ -174,6 +177,8 @@ def family(kind: str) -> Family:
             write, read=reading, fresh=functools.partial(fresh, kind=kind)
         ),
         rules=rules,
+        own_output=kind != "t5",
+        vocab_size=_DEFAULTS[kind][0],
         # Old checkpoints have a table for cross attention, which T5 doesn't read.
         ignored=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
     )
