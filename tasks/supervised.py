@@ -116,7 +116,7 @@ add_records(
 
 # DRCD (Shao et al. 2018; CC BY-SA 3.0).
 add_records(
-    "tw_drcd",
+    "tw_drcd_answers",
     "drcd_dev.jsonl.gz",
     readers.questions,
     wordings.QUESTIONS,

@@ -299,8 +299,8 @@ class Run:
     Where `Data.vocabulary` is one that `twjax vocab extend` made of the source's, the weights get
     a row for each new id, in the embedding and in an untied output matrix each from its own old
     rows: `new_rows` "mean" takes the mean of the rows of the old ids that the piece was written
-    with before, as long as those are on average; "gaussian" draws from the normal distribution of
-    all old rows; "zero" is noise of a hundredth of their size.
+    with before, in the embedding stretched to their mean length; "gaussian" draws from the normal
+    distribution of all old rows; "zero" is noise of a hundredth of their size.
     """
 
     steps: int

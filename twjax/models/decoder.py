@@ -19,6 +19,7 @@ from twjax.config import Model
 from twjax.models import attention, layers
 from twjax.models.attention import Form
 from twjax.models.cache import Cache
+from twjax.models.output import Output
 from twjax.models.positions import Rotary, rotary, rotate, segment_positions
 from twjax.models.spec import normal, ones, weight, weight_specs
 from twjax.models.stack import run_layers
@@ -107,12 +108,8 @@ def block(
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
+class Network(Output):
     """A decoder as pure functions of its parameters: nested dicts named as in `specs`."""
-
-    config: Model
-    # It follows from the configuration, which alone makes two networks equal.
-    specs: Any = dataclasses.field(compare=False)
 
     @classmethod
     def create(cls, config: Model) -> Network:
@@ -193,29 +190,6 @@ class Network:
         x_BSD, kept = run_layers(layer, kinds, x_BSD, params["layers"], cache.layers)
         return self._final(params, x_BSD), cache.extended(kept, positions_BS)
 
-    def head(self, params: Any, dtype: Any) -> jax.Array:
-        """Returns the output projection [D, V], gathered over everything but the vocabulary."""
-        tied = self.config.tie_embeddings
-        weight_DV = params["embedding"].T if tied else params["head"]
-        return constrain(weight_DV.astype(dtype), None, "vocab")
-
-    def logits(self, params: Any, hidden_BSD: jax.Array) -> jax.Array:
-        """Returns float32 logits [B, S, vocab_size]; rows of padding are dropped."""
-        head_DV = self.head(params, hidden_BSD.dtype)[:, : self.config.vocab_size]
-        logits_BSV = jnp.einsum(
-            "BSD,DV->BSV", hidden_BSD, head_DV, preferred_element_type=jnp.float32
-        )
-        return bent_logits(logits_BSV, self.config)
-
-    def cast(self, params: Any, dtype: Any) -> Any:
-        """Casts the weights of matrix products; norm scales stay float32."""
-        return jax.tree.map(
-            lambda spec, value: value.astype(dtype) if spec.matmul else value,
-            self.specs,
-            params,
-            is_leaf=lambda leaf: hasattr(leaf, "matmul"),
-        )
-
     def _rows(
         self,
         params: Any,
@@ -279,12 +253,3 @@ class Network:
         if self.config.norm_position == "post":
             return x_BSD
         return layers.norm(params, "final_norm", x_BSD, self.config)
-
-
-def bent_logits(logits: jax.Array, config: Model) -> jax.Array:
-    """Applies `logits_scale`, then `logits_softcap` c: c · tanh(logits / c)."""
-    if config.logits_scale is not None:
-        logits = logits * config.logits_scale
-    if config.logits_softcap is not None:
-        logits = config.logits_softcap * jnp.tanh(logits / config.logits_softcap)
-    return logits

@@ -20,8 +20,9 @@ from jax.ad_checkpoint import checkpoint_name
 
 from twjax.config import Model
 from twjax.models import attention, relative
-from twjax.models.decoder import SAVED_NAMES, bent_logits
+from twjax.models.decoder import SAVED_NAMES
 from twjax.models.layers import Weights, heads, mlp, norm, out
+from twjax.models.output import Output
 from twjax.models.spec import normal, ones, weight, weight_specs
 from twjax.parallel.sharding import constrain
 
@@ -109,15 +110,11 @@ class Cache(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class EncoderDecoder:
+class EncoderDecoder(Output):
     """An encoder-decoder as pure functions of its parameters: nested dicts named as in `specs`.
 
     Rows may be packed: a segment of the targets sees the inputs that have its number.
     """
-
-    config: Model
-    # Follows from the configuration, which alone makes two networks equal.
-    specs: Any = dataclasses.field(compare=False)
 
     @classmethod
     def create(cls, config: Model) -> EncoderDecoder:
@@ -157,29 +154,6 @@ class EncoderDecoder:
 
         before_BT = shift_right(targets_BT, targets_segment_ids_BT)
         return self._stack(params, "decoder", before_BT, layer, remat)
-
-    def head(self, params: Any, dtype: Any) -> jax.Array:
-        """Returns the output projection [D, V], gathered over everything but the vocabulary."""
-        tied = self.config.tie_embeddings
-        weight_DV = params["embedding"].T if tied else params["head"]
-        return constrain(weight_DV.astype(dtype), None, "vocab")
-
-    def logits(self, params: Any, hidden_BTD: jax.Array) -> jax.Array:
-        """Returns float32 logits [B, T, vocab_size]; rows of padding are dropped."""
-        head_DV = self.head(params, hidden_BTD.dtype)[:, : self.config.vocab_size]
-        logits_BTV = jnp.einsum(
-            "BTD,DV->BTV", hidden_BTD, head_DV, preferred_element_type=jnp.float32
-        )
-        return bent_logits(logits_BTV, self.config)
-
-    def cast(self, params: Any, dtype: Any) -> Any:
-        """Casts the weights of matrix products; norm scales and biases stay float32."""
-        return jax.tree.map(
-            lambda spec, value: value.astype(dtype) if spec.matmul else value,
-            self.specs,
-            params,
-            is_leaf=lambda leaf: hasattr(leaf, "matmul"),
-        )
 
     def start(
         self,

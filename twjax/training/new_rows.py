@@ -121,7 +121,8 @@ def _grow(spec: WeightSpec, new: NewRows, weight: Any, ids_NK: Any, used_NK: Any
     first, stop = new.extension.old_size, new.extension.size
     old_VD = all_VD[:first]
     if new.kind == "mean":
-        rows_ND = _means(old_VD, ids_NK, used_NK)
+        # An output row alone isn't stretched: measured, that made new ids too sure of themselves.
+        rows_ND = _means(old_VD, ids_NK, used_NK, stretch=spec.name != "head")
     elif new.kind == "gaussian":
         rows_ND = _gaussian(old_VD, len(ids_NK), key)
     else:
@@ -134,11 +135,11 @@ def _grow(spec: WeightSpec, new: NewRows, weight: Any, ids_NK: Any, used_NK: Any
     return jnp.moveaxis(jnp.concatenate([old_VD, rows_ND, rest, empty]), 0, axis)
 
 
-def _means(old_VD: jax.Array, ids_NK: jax.Array, used_NK: jax.Array) -> jax.Array:
-    """Returns the mean of the rows of each new id's parts, as long as those are on average.
+def _means(old_VD: jax.Array, ids_NK: jax.Array, used_NK: jax.Array, *, stretch: bool) -> jax.Array:
+    """Returns the mean of the rows of each new id's parts; stretched, as long as those on average.
 
-    A mean of several directions is shorter than they are, and would be a fainter input and a
-    flatter output than any row that was trained.
+    A mean of several directions is shorter than they are, and would be a fainter input than any
+    row that was trained.
     """
 
     def add(sums: tuple[jax.Array, jax.Array], column: tuple[jax.Array, jax.Array]):
@@ -148,10 +149,13 @@ def _means(old_VD: jax.Array, ids_NK: jax.Array, used_NK: jax.Array) -> jax.Arra
 
     zero = (jnp.zeros((len(ids_NK), old_VD.shape[1])), jnp.zeros(len(ids_NK)))
     (total_ND, norms_N), _ = jax.lax.scan(add, zero, (ids_NK.T, used_NK.T))
-    length_N = jnp.linalg.norm(total_ND, axis=-1)
+    mean_ND = total_ND / used_NK.sum(axis=1, keepdims=True)
+    if not stretch:
+        return mean_ND
+    length_N = jnp.linalg.norm(mean_ND, axis=-1)
     wanted_N = norms_N / used_NK.sum(axis=1)
     factor_N = jnp.where(length_N > 0, wanted_N / jnp.maximum(length_N, 1e-30), 0.0)
-    return factor_N[:, None] * total_ND
+    return factor_N[:, None] * mean_ND
 
 
 def _gaussian(old_VD: jax.Array, count: int, key: jax.Array) -> jax.Array:

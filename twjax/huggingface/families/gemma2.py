@@ -49,7 +49,7 @@ def write_common(model: Model) -> dict[str, Any]:
     scalar = model.head_dim if model.query_scale is None else model.query_scale**-2
     if abs(scalar - round(scalar)) < 1e-6 * scalar:
         scalar = round(scalar)
-    fields = rotary.write_shape(model)
+    fields = rotary.write_settings(model)
     del fields["hidden_act"]
     return {
         **fields,

@@ -10,7 +10,6 @@ from twjax.huggingface.config_fields import Fields
 from twjax.huggingface.families import rotary
 from twjax.huggingface.families.writing import write
 from twjax.huggingface.mapping import Family
-from twjax.huggingface.rope import read_rope
 
 _DEFAULTS = {
     "vocab_size": 32_000,
@@ -26,18 +25,11 @@ def read(config: dict[str, Any]) -> Model:
     """Returns the model that a Llama config.json describes."""
     fields = Fields(config, "llama")
     bias = fields.flag("attention_bias", False)
-    theta, scaling = read_rope(fields)
     model = Model(
-        **rotary.take_shape(fields, _DEFAULTS),
-        norm_eps=fields.number("rms_norm_eps", 1e-6),
-        activation=fields.choose("hidden_act", rotary.ACTIVATIONS, "silu"),
-        rope_theta=theta,
-        rope_scaling=scaling,
+        **rotary.take_settings(fields, _DEFAULTS),
         qkv_bias=bias,
         out_bias=bias,
         mlp_bias=fields.flag("mlp_bias", False),
-        tie_embeddings=fields.flag("tie_word_embeddings", False),
-        init_std=fields.number("initializer_range", 0.02),
     )
     fields.idle(*rotary.IDLE)
     fields.finish()
@@ -48,7 +40,7 @@ def _fresh(model: Model) -> dict[str, Any]:
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        **rotary.write_shape(model),
+        **rotary.write_settings(model),
         "attention_bias": model.qkv_bias,
         "mlp_bias": model.mlp_bias,
     }

@@ -10,7 +10,6 @@ from twjax.huggingface.config_fields import Fields
 from twjax.huggingface.families import rotary
 from twjax.huggingface.families.writing import write
 from twjax.huggingface.mapping import Family
-from twjax.huggingface.rope import read_rope
 
 _DEFAULTS = {
     "vocab_size": 32_000,
@@ -25,18 +24,11 @@ _DEFAULTS = {
 def read(config: dict[str, Any]) -> Model:
     """Returns the model that a Mistral config.json describes."""
     fields = Fields(config, "mistral")
-    theta, scaling = read_rope(fields)
     # null is no window; a file without the field has transformers' default.
     window = fields.nullable_integer("sliding_window", 4096)
     model = Model(
-        **rotary.take_shape(fields, _DEFAULTS),
-        norm_eps=fields.number("rms_norm_eps", 1e-6),
-        activation=fields.choose("hidden_act", rotary.ACTIVATIONS, "silu"),
-        rope_theta=theta,
-        rope_scaling=scaling,
+        **rotary.take_settings(fields, _DEFAULTS),
         window=window,
-        tie_embeddings=fields.flag("tie_word_embeddings", False),
-        init_std=fields.number("initializer_range", 0.02),
     )
     fields.idle(*rotary.IDLE)
     fields.finish()
@@ -47,7 +39,7 @@ def _fresh(model: Model) -> dict[str, Any]:
     return {
         "architectures": ["MistralForCausalLM"],
         "model_type": "mistral",
-        **rotary.write_shape(model),
+        **rotary.write_settings(model),
         "sliding_window": model.window,
     }
 

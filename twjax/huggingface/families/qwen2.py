@@ -10,7 +10,6 @@ from twjax.huggingface.config_fields import Fields
 from twjax.huggingface.families import rotary
 from twjax.huggingface.families.writing import write
 from twjax.huggingface.mapping import Family
-from twjax.huggingface.rope import read_rope
 
 DEFAULTS = {
     "vocab_size": 151_936,
@@ -54,18 +53,11 @@ def write_windows(model: Model) -> dict[str, Any]:
 def read(config: dict[str, Any]) -> Model:
     """Returns the model that a Qwen2 config.json describes."""
     fields = Fields(config, "qwen2")
-    theta, scaling = read_rope(fields)
-    shape = rotary.take_shape(fields, DEFAULTS)
+    settings = rotary.take_settings(fields, DEFAULTS)
     model = Model(
-        **shape,
-        norm_eps=fields.number("rms_norm_eps", 1e-6),
-        activation=fields.choose("hidden_act", rotary.ACTIVATIONS, "silu"),
-        rope_theta=theta,
-        rope_scaling=scaling,
+        **settings,
         qkv_bias=True,
-        tie_embeddings=fields.flag("tie_word_embeddings", False),
-        init_std=fields.number("initializer_range", 0.02),
-        **take_windows(fields, shape["num_layers"]),
+        **take_windows(fields, settings["num_layers"]),
     )
     fields.idle("use_mrope", *rotary.IDLE)
     fields.finish()
@@ -76,7 +68,7 @@ def _fresh(model: Model) -> dict[str, Any]:
     return {
         "architectures": ["Qwen2ForCausalLM"],
         "model_type": "qwen2",
-        **rotary.write_shape(model),
+        **rotary.write_settings(model),
         **write_windows(model),
     }
 

@@ -10,27 +10,19 @@ from twjax.huggingface.config_fields import Fields
 from twjax.huggingface.families import qwen2, rotary
 from twjax.huggingface.families.writing import write
 from twjax.huggingface.mapping import Family
-from twjax.huggingface.rope import read_rope
 
 
 def read(config: dict[str, Any]) -> Model:
     """Returns the model that a Qwen3 config.json describes."""
     fields = Fields(config, "qwen3")
     bias = fields.flag("attention_bias", False)
-    theta, scaling = read_rope(fields)
-    shape = rotary.take_shape(fields, qwen2.DEFAULTS, head_dim=128)
+    settings = rotary.take_settings(fields, qwen2.DEFAULTS, head_dim=128)
     model = Model(
-        **shape,
-        norm_eps=fields.number("rms_norm_eps", 1e-6),
-        activation=fields.choose("hidden_act", rotary.ACTIVATIONS, "silu"),
-        rope_theta=theta,
-        rope_scaling=scaling,
+        **settings,
         qkv_bias=bias,
         out_bias=bias,
         qk_norm=True,
-        tie_embeddings=fields.flag("tie_word_embeddings", False),
-        init_std=fields.number("initializer_range", 0.02),
-        **qwen2.take_windows(fields, shape["num_layers"]),
+        **qwen2.take_windows(fields, settings["num_layers"]),
     )
     fields.idle(*rotary.IDLE)
     fields.finish()
@@ -41,7 +33,7 @@ def _fresh(model: Model) -> dict[str, Any]:
     return {
         "architectures": ["Qwen3ForCausalLM"],
         "model_type": "qwen3",
-        **rotary.write_shape(model),
+        **rotary.write_settings(model),
         "attention_bias": model.qkv_bias,
         **qwen2.write_windows(model),
     }

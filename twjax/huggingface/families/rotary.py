@@ -11,7 +11,7 @@ from typing import Any, Literal
 from twjax.config import Model
 from twjax.huggingface.config_fields import Fields
 from twjax.huggingface.mapping import Rule
-from twjax.huggingface.rope import write_rope
+from twjax.huggingface.rope import read_rope, write_rope
 
 ACTIVATIONS = {
     "silu": "silu",
@@ -79,7 +79,21 @@ def take_shape(fields: Fields, defaults: Mapping[str, Any], **head_dim: int) -> 
     return sizes
 
 
-def write_shape(model: Model) -> dict[str, Any]:
+def take_settings(fields: Fields, defaults: Mapping[str, Any], **head_dim: int) -> dict[str, Any]:
+    """Returns all that `write_settings` writes, as keyword arguments of `Model`."""
+    theta, scaling = read_rope(fields)
+    return {
+        **take_shape(fields, defaults, **head_dim),
+        "norm_eps": fields.number("rms_norm_eps", 1e-6),
+        "activation": fields.choose("hidden_act", ACTIVATIONS, "silu"),
+        "rope_theta": theta,
+        "rope_scaling": scaling,
+        "tie_embeddings": fields.flag("tie_word_embeddings", False),
+        "init_std": fields.number("initializer_range", 0.02),
+    }
+
+
+def write_settings(model: Model) -> dict[str, Any]:
     """Returns the fields that every one of these families has."""
     return {
         "vocab_size": model.vocab_size,
