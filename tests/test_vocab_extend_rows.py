@@ -156,6 +156,7 @@ def test_only_new_rows_move_at_first_and_then_all_as_from_the_start(name, tie):
     params["embedding"] = params["embedding"].at[5].set(-0.0)
     before = jax.device_get(params)
 
+    @jax.jit
     def grads(step):
         return init_weights(specs, jax.random.key(100 + step))
 
@@ -184,11 +185,11 @@ def test_only_new_rows_move_at_first_and_then_all_as_from_the_start(name, tie):
             )
             assert (now[OLD : OLD + NEW] != then[OLD : OLD + NEW]).all()
     # From here on it is an optimiser that begins with these weights.
-    fresh = plain.init(params)
+    fresh = jax.jit(plain.init)(params)
     other = params
     for step in range(3, 6):
         params, state = update(grads(step), state, params)
-        updates, fresh = plain.update(grads(step), fresh, other)
+        updates, fresh = jax.jit(plain.update)(grads(step), fresh, other)
         other = optax.apply_updates(other, updates)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), params, other
@@ -205,7 +206,7 @@ def test_what_is_held_back_does_not_count_for_clipping():
     grads = jax.tree.map(jnp.zeros_like, params)
     grads["layers"]["q"] = grads["layers"]["q"] + jnp.nan
     grads["embedding"] = grads["embedding"].at[0].set(1e3).at[OLD].set(0.1)
-    updates, _ = held.update(grads, held.init(params), params)
+    updates, _ = jax.jit(held.update)(grads, jax.jit(held.init)(params), params)
     # Adam's first step: g / (|g| + eps).
     np.testing.assert_allclose(updates["embedding"][OLD], -0.1 / 1.1, rtol=1e-5)
     assert not updates["embedding"][0].any() and not updates["layers"]["q"].any()
