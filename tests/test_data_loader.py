@@ -217,6 +217,7 @@ def run_processes(cache: pathlib.Path, folder: pathlib.Path, processes: int) -> 
     }
 
 
+@pytest.mark.slow
 def test_the_global_batch_is_the_same_on_one_two_and_four_processes(
     cache: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

@@ -24,6 +24,7 @@ TRADITIONAL = "這個軟體的記憶體佔用很高，請聯絡網路管理員�
 ENGLISH = "The quick brown fox jumps over the lazy dog, again and again."
 
 
+@pytest.mark.slow
 def test_importing_the_registries_reads_nothing():
     program = """
         import sys

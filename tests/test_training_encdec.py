@@ -89,6 +89,7 @@ def twjax(folder: pathlib.Path, *arguments):
     return tiny.twjax(*arguments, env=path)
 
 
+@pytest.mark.slow
 def test_an_encoder_decoder_is_trained_from_documents_to_text(folder):
     reader = RowReader(folder / "cache", "spans", "train", (INPUTS, TARGETS))
     rows = reader.read(range(len(reader)))
@@ -121,6 +122,7 @@ def test_an_encoder_decoder_is_trained_from_documents_to_text(folder):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_rows_without_room_for_the_targets_are_refused(folder):
     short = ["--set", f"Data.seq_len = ({INPUTS}, 16)"]
     done = twjax(folder, "tasks", "cache", folder / "run.gin", *short)

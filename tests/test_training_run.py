@@ -173,6 +173,7 @@ def test_a_changed_setting_is_shown_and_a_changed_identity_refused(config, unbro
     assert last["event"] == "resume" and any("batch_size" in c for c in last["changes"])
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_in_another_order_of_rows(config, unbroken, tmp_path):
     run_dir = tmp_path / "run"
     shutil.copytree(unbroken[0], run_dir)
@@ -202,6 +203,7 @@ def small_disk(folder, kilobytes):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_keeps_what_was_saved(config, tmp_path):
     with small_disk(tmp_path / "disk", 900) as options:
         run_dir = tmp_path / "disk" / "run"
@@ -223,6 +225,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_saved(config, tmp_path):
     assert steps == sorted(set(steps))
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_another_ones_weights(config, unbroken, tmp_path):
     run_dir = tmp_path / "child"
     sets = [
@@ -273,6 +276,7 @@ def test_tensorboard_reads_what_was_written(unbroken):
     assert written and all(written[s] == pytest.approx(logged[s][0]) for s in written)
 
 
+@pytest.mark.slow
 def test_a_broken_cache_is_one_line(config, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(config.parent, folder)
@@ -315,6 +319,7 @@ def test_a_second_writer_is_kept_out(config, tmp_path):
     assert second.returncode == 1 and "another process is training this run" in second.stderr
 
 
+@pytest.mark.slow
 def test_the_end_is_noted_even_when_a_kill_came_before_the_note(config, unbroken, tmp_path):
     run_dir = tmp_path / "run"
     shutil.copytree(unbroken[0], run_dir)
@@ -328,6 +333,7 @@ def test_the_end_is_noted_even_when_a_kill_came_before_the_note(config, unbroken
     assert events == [json.loads(line)["event"] for line in lines]
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_was_cut_off_is_done_again(config, unbroken, tmp_path):
     run_dir = tmp_path / "run"
     shutil.copytree(unbroken[0], run_dir)
@@ -343,6 +349,7 @@ def test_an_evaluation_that_was_cut_off_is_done_again(config, unbroken, tmp_path
     assert ends[0] == ends[1] and len(ends[0]) == 2
 
 
+@pytest.mark.slow
 def test_a_child_goes_on_when_its_source_is_gone(config, unbroken, tmp_path):
     source, run_dir = tmp_path / "source", tmp_path / "child"
     shutil.copytree(unbroken[0], source)
@@ -399,6 +406,7 @@ def test_several_local_hosts_train_one_run(config, unbroken, tmp_path):
     np.testing.assert_allclose([ours[s] for s in ours], [alone[s] for s in ours], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_text_is_not_generated_with_another_vocabulary(unbroken, tmp_path):
     model = tmp_path / "other.model"
     with open(data_side.vocabulary(), "rb") as file:

@@ -136,6 +136,7 @@ def test_models_may_have_more_rows_than_ids_never_fewer():
         check_vocab_size(95, 96, "it")
 
 
+@pytest.mark.slow
 def test_commands_take_a_folder_as_they_take_a_model(tmp_path, capsys):
     """Rows are cached, shown, trained on with more rows than ids, and prompts continued."""
     folder = tokenizer_side.folder("qwen")
