@@ -5,9 +5,9 @@
 DIR holds `.jsonl.gz` files with "text" and "lang" (English and Taiwan's texts are told apart by
 "lang"). A SentencePiece BPE model as Llama 2's is trained on the English texts and extended on the
 Taiwanese ones; every 20th document is held out. A small base is trained on English and Chinese of
-China, and starts a run with each kind of new rows. Then the Taiwanese
-documents continue it with the old vocabulary and with the extended one, until both have read as many
-bytes. WORK keeps what is made, and a second call goes on from there.
+China, and starts a run with each kind of new rows. Then the Taiwanese documents continue it with
+the old vocabulary and with the extended one, until both have read as many bytes. WORK
+keeps what is made, and a second call goes on from there.
 """
 
 from __future__ import annotations
