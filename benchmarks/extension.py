@@ -6,8 +6,8 @@ DIR holds `.jsonl.gz` files with "text" and "lang" (English and Taiwan's texts a
 "lang"). A SentencePiece BPE model as Llama 2's is trained on the English texts and extended on the
 Taiwanese ones; every 20th document is held out. A small base is trained on English and Chinese of
 China, and starts a run with each kind of new rows. Then the Taiwanese documents continue it with
-the old vocabulary and with the extended one, until both have read as many bytes. WORK
-keeps what is made, and a second call goes on from there.
+the old vocabulary and with the extended one, until both have read as many bytes. WORK keeps what
+is made, and a second call goes on from there.
 """
 
 from __future__ import annotations
@@ -261,7 +261,9 @@ def models(
     old, new = extension.old_size, extension.size
     taiwan = {"tw": 1.0}
 
-    def run(name: str, steps: int, vocabulary: str, shares: dict[str, float], **more: Any) -> Any:
+    def cached(
+        name: str, steps: int, vocabulary: str, shares: dict[str, float], **more: Any
+    ) -> Any:
         settings = {"init": None, "new_rows": "mean", "every": 10_000, "rows": ROWS}
         path = work / f"{name}.gin"
         path.write_text(
@@ -272,9 +274,12 @@ def models(
                 vocabulary=work / vocabulary, **(settings | more),
             )
         )  # fmt: skip
-        began = time.perf_counter()
         twjax("tasks", "cache", path)
-        twjax("train", path, "--run-dir", work / "runs" / name)
+        return path
+
+    def run(name: str, *about: Any, **more: Any) -> dict[int, dict[str, float]]:
+        began = time.perf_counter()
+        twjax("train", cached(name, *about, **more), "--run-dir", work / "runs" / name)
         scores: dict[int, dict[str, float]] = {}
         for record in storage.read_json_lines(work / "runs" / name / "metrics.jsonl"):
             if record["kind"] == "eval":
@@ -288,6 +293,7 @@ def models(
         settings = more | {"new_rows": kind, "every": 1}
         result[kind] = run(f"mixed_{kind}", 1, "extended", taiwan, **settings)[0]
     result["extended"] = run("mixed_extended", args.steps, "extended", taiwan, **more)
+    cached("mixed_old", args.steps, "base", taiwan, **more)
     density = {
         name: RowReader(work / f"cache_{name}", "tw", "train", SEQ).info.tokens_per_byte
         for name in ("base", "extended")

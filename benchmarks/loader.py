@@ -73,7 +73,7 @@ def _ours(cache: pathlib.Path, seq_len: int, epochs: int) -> dict[str, float]:
     import jax
     from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-    from twjax.config.schema import Data, Mixture
+    from twjax.config.data import Data, Mixture
     from twjax.data.loader import batches, open_mixture
 
     mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])

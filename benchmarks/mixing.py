@@ -80,7 +80,7 @@ def main() -> int:
 
 def _ours(readers: list[Any], share: float, rows: int) -> np.ndarray:
     """Returns int64 [rows, 2]: real tokens of each task in each row."""
-    from twjax.config.schema import Mixture
+    from twjax.config.data import Mixture
     from twjax.data.mixture import MixtureIndex
 
     mixture = Mixture(stages=((0, {"a": share, "b": 1 - share}),), block_rows=WINDOW)
@@ -142,7 +142,7 @@ def _shift(dataset: Any, by: int) -> Any:
 
 
 def _lookup_ms() -> dict[int, float]:
-    from twjax.config.schema import Mixture
+    from twjax.config.data import Mixture
     from twjax.data.mixture import MixtureIndex
 
     names = [f"t{number}" for number in range(20)]

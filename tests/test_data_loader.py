@@ -16,7 +16,7 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from twjax import storage
-from twjax.config.schema import Data, Mixture
+from twjax.config.data import Data, Mixture
 from twjax.data import loader, rows
 
 VOCAB, LENGTH, BATCH = 64, 16, 16

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from twjax.config.schema import Mixture
+from twjax.config.data import Mixture
 from twjax.data import permutation, shares
 from twjax.data.mixture import MixtureIndex, rates
 

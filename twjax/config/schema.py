@@ -7,13 +7,14 @@ instead of training with something nobody chose.
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import math
 from typing import Literal
 
-from twjax.config.checks import refuse_idle, require, require_at_least
+from twjax.config.checks import refuse_idle, require
+from twjax.config.data import Data
+from twjax.config.data import Mixture as Mixture
 from twjax.config.model import Model
 from twjax.config.model import RopeScaling as RopeScaling
+from twjax.config.optimization import Optimizer, Schedule
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,182 +42,6 @@ class Mesh:
                 size >= 1 or size == -1,
                 f"Mesh.{name} ({size}) must be at least 1, or -1 for all devices that are left.",
             )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Mixture:
-    """Which tasks the run reads, in which shares of tokens, from which step on.
-
-    `stages` is ((first step, {task: weight}), ...); the first begins at step 0. Weights of a
-    stage are relative. `max_epochs` caps how often a task's rows may be read, one number for
-    all tasks or a number a task; None never caps. `block_rows` is the number of rows over which
-    shares are exact to within one row, doubled in a stage whose rarest task has less than a row in
-    it.
-    """
-
-    stages: tuple[tuple[int, dict[str, float]], ...]
-    seed: int = 0
-    max_epochs: float | dict[str, float] | None = None
-    block_rows: int = 256
-
-    def __post_init__(self) -> None:
-        require(len(self.stages) > 0, "Mixture.stages is empty; give ((0, {task: weight}),).")
-        require(self.block_rows >= 1, f"Mixture.block_rows ({self.block_rows}) must be positive.")
-        first = self.stages[0][0]
-        require(first == 0, f"Mixture.stages: the first stage starts at step {first}, not at 0.")
-        starts = [start for start, _ in self.stages]
-        require(
-            all(a < b for a, b in itertools.pairwise(starts)),
-            f"Mixture.stages: first steps {starts} must increase.",
-        )
-        for start, weights in self.stages:
-            for task, weight in weights.items():
-                require(
-                    math.isfinite(weight) and weight >= 0,
-                    f"Mixture.stages: weight of {task} from step {start} on ({weight}) must be "
-                    "finite and not negative.",
-                )
-            require(
-                sum(weights.values()) > 0,
-                f"Mixture.stages: the weights from step {start} on sum to 0 ({weights}); at least "
-                "one task needs a positive weight.",
-            )
-        caps = self.max_epochs
-        for task, cap in caps.items() if isinstance(caps, dict) else [("all tasks", caps)]:
-            require(
-                cap is None or cap > 0,
-                f"Mixture.max_epochs of {task} ({cap}) must be positive.",
-            )
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """Names of all tasks that any stage gives a positive weight, sorted."""
-        return tuple(sorted({t for _, w in self.stages for t, weight in w.items() if weight > 0}))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Data:
-    """Cached rows and how a step's batch is drawn from them.
-
-    `cache` is the folder that `twjax tasks cache` fills. `vocabulary` made the rows: a
-    SentencePiece model, a `tokenizer.json`, or a folder that has one of them (a Hugging Face
-    folder, or what `twjax vocab extend` writes). `corpora` names folders made by `twjax corpus
-    build` that become tasks; `validation` is the share of each one's documents that is held out,
-    and all documents of those in `held_out` are for evaluation only. `batch_size` counts rows of
-    `seq_len` tokens over all devices; an encoder-decoder's `seq_len` is (inputs, targets).
-    """
-
-    cache: str
-    vocabulary: str
-    mixture: Mixture
-    seq_len: int | tuple[int, int]
-    batch_size: int
-    corpora: dict[str, str] = dataclasses.field(default_factory=dict)
-    validation: float = 0.02
-    held_out: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        require(min(self.lengths) >= 2, f"Data.seq_len ({self.seq_len}) must be at least 2.")
-        require(self.batch_size >= 1, f"Data.batch_size ({self.batch_size}) must be positive.")
-        require(
-            0 <= self.validation < 1,
-            f"Data.validation ({self.validation}) is a share of documents: 0 to below 1.",
-        )
-        for name in self.held_out:
-            require(
-                name not in self.mixture.tasks,
-                f"Data.held_out: {name} is for evaluation only, but a stage of Mixture.stages "
-                "trains on it.",
-            )
-
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """Tokens a row; the last number is of those that are predicted."""
-        return (self.seq_len,) if isinstance(self.seq_len, int) else self.seq_len
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """Learning rate by step: linear warm-up from `start` to `peak`, then `kind`.
-
-    `start` is a rate, or "source": the rate at which the run named in `Run.init` ended
-    (re-warm-up). `final` is the last rate as a share of `peak`. `wsd` holds `peak` and decays
-    over the last `decay_fraction` of the run by `decay`; `rsqrt` is
-    peak * sqrt(warmup_steps / step) with at least `rsqrt_offset` steps under the root.
-    """
-
-    kind: Literal["cosine", "linear", "rsqrt", "constant", "wsd"]
-    peak: float
-    warmup_steps: int = 0
-    start: float | Literal["source"] = 0.0
-    final: float = 0.1
-    decay_fraction: float = 0.1
-    decay: Literal["linear", "exp", "1-sqrt"] = "1-sqrt"
-    rsqrt_offset: int = 10_000
-
-    def __post_init__(self) -> None:
-        require(
-            math.isfinite(self.peak) and self.peak > 0,
-            f"Schedule.peak ({self.peak}) must be positive and finite.",
-        )
-        refuse_idle(self, ("decay", "decay_fraction"), self.kind == "wsd", "kind 'wsd'")
-        refuse_idle(self, ("rsqrt_offset",), self.kind == "rsqrt", "kind 'rsqrt'")
-        refuse_idle(
-            self, ("final",), self.kind not in ("constant", "rsqrt"), "a kind that decays to it"
-        )
-        require(
-            self.warmup_steps >= 0,
-            f"Schedule.warmup_steps ({self.warmup_steps}) must not be negative.",
-        )
-        require(0 <= self.final <= 1, f"Schedule.final ({self.final}) is a share: 0 to 1.")
-        require(
-            0 < self.decay_fraction <= 1,
-            f"Schedule.decay_fraction ({self.decay_fraction}) is a share: above 0, up to 1.",
-        )
-        require(
-            self.kind != "wsd" or self.decay != "exp" or self.final > 0,
-            "Schedule.final must be positive when a wsd schedule decays by 'exp'.",
-        )
-        require(
-            self.rsqrt_offset >= 1,
-            f"Schedule.rsqrt_offset ({self.rsqrt_offset}) must be at least 1.",
-        )
-        if not isinstance(self.start, str):
-            require(self.start >= 0, f"Schedule.start ({self.start}) must not be negative.")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Optimizer:
-    """AdamW or Adafactor. Weight decay is decoupled and spares norms and biases.
-
-    `clip_norm` bounds the global gradient norm; None turns it off. For the first `new_rows_steps`
-    steps only the rows of the ids that `twjax vocab extend` added are trained, in the embedding
-    and in the output matrix: all else stays bit for bit what it was.
-    """
-
-    name: Literal["adamw", "adafactor"] = "adamw"
-    b1: float = 0.9
-    b2: float = 0.95
-    eps: float = 1e-8
-    weight_decay: float = 0.1
-    clip_norm: float | None = 1.0
-    new_rows_steps: int = 0
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 0, "new_rows_steps")
-        refuse_idle(self, ("b1", "b2", "eps"), self.name == "adamw", "name 'adamw'")
-        for name in ("b1", "b2"):
-            value = getattr(self, name)
-            require(0 <= value < 1, f"Optimizer.{name} ({value}) must be in [0, 1).")
-        require(self.eps > 0, f"Optimizer.eps ({self.eps}) must be positive.")
-        require(
-            self.weight_decay >= 0,
-            f"Optimizer.weight_decay ({self.weight_decay}) must not be negative.",
-        )
-        require(
-            self.clip_norm is None or self.clip_norm > 0,
-            f"Optimizer.clip_norm ({self.clip_norm}) must be positive, or None.",
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

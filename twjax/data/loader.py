@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from twjax.config.schema import Data
+from twjax.config.data import Data
 from twjax.data.mixture import MixtureIndex
 from twjax.data.rows import RowReader
 

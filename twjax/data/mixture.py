@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from twjax.config.schema import Mixture
+from twjax.config.data import Mixture
 from twjax.data import permutation, shares, stretches
 
 # Counts up when another order of rows follows from the same mixture; runs keep it in their ledger.

@@ -22,7 +22,6 @@ from twjax.data.mixture import ORDER
 from twjax.models.attention import choose_attention
 from twjax.models.network import AnyNetwork
 from twjax.models.network import network as declare
-from twjax.models.probe import probe_loss
 from twjax.models.spec import count_weights
 from twjax.parallel.mesh import make_mesh
 from twjax.parallel.sharding import batch_sharding, batch_shards
@@ -33,9 +32,10 @@ from twjax.training.checkpoint import Checkpoints, Restored
 from twjax.training.loop import train_loop
 from twjax.training.metrics import FILE as METRICS_FILE
 from twjax.training.metrics import MetricsLog, complete_evaluations
-from twjax.training.new_rows import NewRows, find_new_rows, new_rows_of
+from twjax.training.new_rows import new_rows_of
 from twjax.training.optimizer import make_optimizer
-from twjax.training.source import CONFIG_FILE, Origin, Source, run_schedule
+from twjax.training.source import CONFIG_FILE, run_schedule
+from twjax.training.start import OpenFolder, Start, check_loss, find_start
 from twjax.training.state import abstract_state, init_state, state_shardings, with_params
 from twjax.training.step import make_train_step
 
@@ -48,8 +48,6 @@ class Watch(Protocol):
     def __call__(self, params: Any, step: int) -> list[dict[str, Any]]: ...
 
 
-# Opens the folder that "hf:DIR" names.
-OpenFolder = Callable[[str], Origin]
 # Makes a watch for a run, its network and mesh, and the sha256 of its rows' vocabulary.
 MakeWatch = Callable[[Run, AnyNetwork, jax.sharding.Mesh, str], Watch]
 
@@ -104,7 +102,7 @@ def _train(
         caches = {task: reader.info.fingerprint for task, reader in readers.items()} | watch.caches
         if begun:
             _check_caches(run_dir, caches, allow_change)
-        source = _source(run, run_dir, network, mesh, vocabulary, begun, open_folder)
+        source = find_start(run, run_dir, network, mesh, vocabulary, begun, open_folder)
         schedule = run_schedule(run, source.rate if source else None)
         optimizer = make_optimizer(
             run.optimizer, schedule, network.specs, new_rows_of(source and source.record)
@@ -117,7 +115,7 @@ def _train(
                 if source:
                     params = source.load()
                     if source.probe is not None:
-                        _check_loss(run, source.network, params, source, mesh)
+                        check_loss(run, source.network, params, source, mesh)
                     if source.new_rows is not None:
                         params = source.new_rows.add(params, network.specs, mesh)
                     shardings = state_shardings(network, optimizer, mesh)
@@ -209,95 +207,6 @@ def _finish(run_dir: pathlib.Path, step: int) -> None:
         ledger.append(run_dir, "finish", step)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Start:
-    """Where a run's weights come from, as its ledger keeps it.
-
-    `network` is theirs: `new_rows` are those that the run's has more.
-    """
-
-    record: dict[str, Any]
-    rate: float | None
-    network: AnyNetwork
-    load: Callable[[], Any]
-    new_rows: NewRows | None = None
-    keep: Callable[[pathlib.Path], None] = lambda run_dir: None
-    probe: dict[str, Any] | None = None
-
-
-def _source(
-    run: Run,
-    run_dir: pathlib.Path,
-    network: AnyNetwork,
-    mesh: jax.sharding.Mesh,
-    vocabulary: str,
-    begun: bool,
-    open_folder: OpenFolder | None,
-) -> _Start | None:
-    """Finds `Run.init`; a run that has begun keeps the step and rate that it began with."""
-    if not run.init:
-        return None
-    events = [event for event in ledger.read(run_dir) if event.get("source")] if begun else []
-    if events:
-        record = events[-1]["source"]
-
-        def moved() -> Any:
-            raise RuntimeError(f"{run_dir}: its own checkpoint was there a moment ago.")
-
-        return _Start(record, record["rate"], network, moved)
-    if run.init.startswith("hf:"):
-        if open_folder is None:
-            raise ConfigError(f"Run.init ({run.init!r}): nothing here opens Hugging Face folders.")
-        source = open_folder(run.init)
-    else:
-        source = Source.parse(run.init)
-    extension, new = find_new_rows(
-        run, vocabulary, str(source.directory), source.model, source.vocabulary
-    )
-    if new is None:
-        source.check_vocabulary(vocabulary)
-    else:
-        # What the run starts from has only the old rows.
-        old = dataclasses.replace(run.model, vocab_size=new.old_rows)
-        run, network = dataclasses.replace(run, model=old), declare(old)
-    source.check_model(run)
-    rate = source.rate()
-    if run.schedule.start == "source" and rate is None:
-        raise ConfigError(
-            f"Schedule.start = 'source': {source.directory} is an imported model and has no final "
-            "learning rate; give Schedule.start a number."
-        )
-    record = {"directory": str(source.directory), "step": source.step, "rate": rate}
-    if extension is not None:
-        kind = None if new is None else new.kind
-        record["new_rows"] = {"first": extension.old_size, "stop": extension.size, "kind": kind}
-    return _Start(
-        record, rate, network, lambda: source.params(network, mesh), new, source.keep, source.probe
-    )
-
-
-def _check_loss(
-    run: Run, network: Any, params: Any, source: _Start, mesh: jax.sharding.Mesh
-) -> None:
-    """An imported model must predict fixed tokens as well as it did when it was converted."""
-    assert source.probe is not None
-    kind = choose_attention(run.step.attention, mesh.devices.flat[0].platform)
-    loss = probe_loss(
-        network, params, source.probe["tokens"], mesh, dtype=run.step.dtype, kind=kind
-    )
-    moved = loss - source.probe["loss"]
-    if not abs(moved) <= run.init_tolerance:
-        raise ConfigError(
-            f"{source.record['directory']}: its loss on fixed tokens was "
-            f"{source.probe['loss']:.4f} when it was converted and is {loss:.4f} in this run, "
-            f"which is further than Run.init_tolerance ({run.init_tolerance}) allows: the weights "
-            "or the network aren't those that were converted. Try Step.dtype = 'float32' and "
-            "Step.attention = 'reference' to see whether precision is the reason."
-        )
-    if jax.process_index() == 0:
-        say(f"loss on fixed tokens {loss:.4f}, at conversion {source.probe['loss']:.4f}")
-
-
 def _is_complete(run: Run, run_dir: pathlib.Path) -> bool:
     records = read_json_lines(run_dir / METRICS_FILE)
     return not run.evaluation.tasks or run.steps in complete_evaluations(
@@ -366,7 +275,7 @@ def _check_caches(run_dir: pathlib.Path, caches: dict[str, str], allow_change: b
 
 
 def _describe(
-    run: Run, network: AnyNetwork, mesh: jax.sharding.Mesh, start: int, source: _Start | None
+    run: Run, network: AnyNetwork, mesh: jax.sharding.Mesh, start: int, source: Start | None
 ) -> None:
     sizes = {axis: size for axis, size in mesh.shape.items() if size > 1} or {"devices": 1}
     origin = ""
