@@ -74,7 +74,7 @@ def _ours(cache: pathlib.Path, seq_len: int, epochs: int) -> dict[str, float]:
     from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
     from twjax.config.data import Data, Mixture
-    from twjax.data.loader import batches, open_mixture
+    from twjax.data.loader import batches, open_course
 
     mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
     sharding = NamedSharding(mesh, PartitionSpec("data"))
@@ -82,13 +82,13 @@ def _ours(cache: pathlib.Path, seq_len: int, epochs: int) -> dict[str, float]:
     data = Data(
         cache=str(cache),
         vocabulary="",
-        mixture=Mixture(stages=((0, {"benchmark": 1.0}),)),
+        mixture=Mixture(stages=((0, {"benchmark": 1.0}),), max_epochs=None),
         seq_len=seq_len,
         batch_size=BATCH,
     )
-    readers, index = open_mixture(data)
-    steps = epochs * len(readers["benchmark"]) // BATCH
-    stream = batches(readers, index, sharding, BATCH)
+    readers, course = open_course(data)
+    steps = epochs * len(readers[seq_len]["benchmark"]) // BATCH
+    stream = batches(readers, course, sharding)
     found = itertools.islice(stream, steps)
     return _count(start, ((jax.block_until_ready(b), b["segment_ids"])[1] for b in found))
 

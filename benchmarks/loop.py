@@ -21,13 +21,13 @@ import time
 import jax
 
 from twjax import config
-from twjax.data.loader import batches, open_mixture
+from twjax.data.loader import batches, open_course
 from twjax.models.decoder import Network
 from twjax.parallel.mesh import make_mesh
 from twjax.parallel.sharding import batch_sharding
 from twjax.storage import write_json
 from twjax.training.checkpoint import Checkpoints
-from twjax.training.loop import train_loop
+from twjax.training.loop import Way, train_loop
 from twjax.training.metrics import MetricsLog
 from twjax.training.optimizer import make_optimizer
 from twjax.training.source import run_schedule
@@ -53,11 +53,11 @@ def main() -> None:
     network = Network.create(run.model)
     schedule = run_schedule(run, 0.0)
     optimizer = make_optimizer(run.optimizer, schedule, network.specs)
-    readers, index = open_mixture(run.data, steps=run.steps)
+    readers, course = open_course(run.data, steps=run.steps)
     sharding = batch_sharding(mesh)
 
     def stream(step: int):
-        return batches(readers, index, sharding, run.data.batch_size, start_step=step)
+        return batches(readers, course, sharding, step)
 
     with jax.set_mesh(mesh):
         step_fn = make_train_step(network, run, optimizer, schedule, mesh)
@@ -109,9 +109,9 @@ def _loop(run: config.Run, step_fn, state, stream) -> tuple[float, float]:
                 run,
                 state,
                 start=0,
-                step_fn=timed,
-                batches=stream,
+                way=Way(timed, stream),
                 evaluate=lambda params, step: [],
+                answer=lambda step, records: None,
                 checkpoints=checkpoints,
                 metrics=metrics,
             )

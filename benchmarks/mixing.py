@@ -80,12 +80,11 @@ def main() -> int:
 
 def _ours(readers: list[Any], share: float, rows: int) -> np.ndarray:
     """Returns int64 [rows, 2]: real tokens of each task in each row."""
-    from twjax.config.data import Mixture
     from twjax.data.mixture import MixtureIndex
 
-    mixture = Mixture(stages=((0, {"a": share, "b": 1 - share}),), block_rows=WINDOW)
+    stages = [(0, {"a": share, "b": 1 - share})]
     sizes = {name: len(reader) for name, reader in zip("ab", readers, strict=True)}
-    index = MixtureIndex(mixture, sizes, batch_size=1)
+    index = MixtureIndex(stages, sizes, block_rows=WINDOW)
     task, row = index.lookup(np.arange(rows))
     tokens = np.zeros((rows, 2), np.int64)
     for number, reader in enumerate(readers):
@@ -142,12 +141,12 @@ def _shift(dataset: Any, by: int) -> Any:
 
 
 def _lookup_ms() -> dict[int, float]:
-    from twjax.config.data import Mixture
     from twjax.data.mixture import MixtureIndex
 
     names = [f"t{number}" for number in range(20)]
-    stages = tuple((1_000 * stage, {n: i + 1.0 for i, n in enumerate(names)}) for stage in range(5))
-    index = MixtureIndex(Mixture(stages=stages), dict.fromkeys(names, 10**7), batch_size=1_024)
+    weights = {name: number + 1.0 for number, name in enumerate(names)}
+    stages = [(1_024_000 * stage, weights) for stage in range(5)]
+    index = MixtureIndex(stages, dict.fromkeys(names, 10**7))
     found = {}
     for step in (0, 10**9):
         times = []

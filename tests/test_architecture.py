@@ -43,7 +43,7 @@ ONLY = {
     ("models", "parallel"): {"twjax.parallel.sharding"},
     ("huggingface", "training"): {"twjax.training.checkpoint"},
 }
-TRAINER_SIDE = {"twjax.data.rows", "twjax.data.mixture", "twjax.data.loader"}
+TRAINER_SIDE = {f"twjax.data.{name}" for name in ("rows", "mixture", "loader", "effective")}
 SEQIO_SIDE = {f"twjax.data.{name}" for name in
               ("vocabulary", "preprocessors", "sources", "packing", "cache")}  # fmt: skip
 TRAINERS = {"training", "tuning", "evaluation", "models", "parallel", "planning", "report"}

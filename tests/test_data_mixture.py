@@ -10,9 +10,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from twjax.config.data import Mixture
 from twjax.data import permutation, shares
-from twjax.data.mixture import MixtureIndex, rates
+from twjax.data.mixture import MixtureIndex, Read, rates
 
 TASKS = "abcdefg"
 
@@ -35,14 +34,15 @@ def indexes(draw: st.DrawFn, caps: bool = True) -> MixtureIndex:
         limits = draw(
             st.dictionaries(st.sampled_from(sorted(used)), st.sampled_from([1, 1.5, 2, 7]))
         )
-    mixture = Mixture(
-        stages=stages,
-        seed=draw(st.integers(0, 2**31)),
-        max_epochs=limits,
-        block_rows=draw(st.sampled_from([1, 2, 7, 16, 64])),
-    )
     sizes = {task: draw(st.integers(1, 300)) for task in TASKS}
-    return MixtureIndex(mixture, sizes, batch_size=draw(st.integers(1, 9)))
+    rows = draw(st.integers(1, 9))
+    return MixtureIndex(
+        [(start * rows, weights) for start, weights in stages],
+        sizes,
+        seed=draw(st.integers(0, 2**31)),
+        block_rows=draw(st.sampled_from([1, 2, 7, 16, 64])),
+        caps={t: max(int(Fraction(repr(c)) * sizes[t]), 1) for t, c in (limits or {}).items()},
+    )
 
 
 def longest_block(segment: shares.Segment, block: int) -> int:
@@ -57,7 +57,7 @@ def ends(index: MixtureIndex, most: int) -> list[int]:
     rows = []
     for segment in index.segments:
         start, length = segment.stretch.start, segment.stretch.length
-        block = longest_block(segment, index.mixture.block_rows)
+        block = longest_block(segment, index.block_rows)
         if length is None:
             rows += range(start + block, most + 1, block)
         else:
@@ -68,7 +68,7 @@ def ends(index: MixtureIndex, most: int) -> list[int]:
 def span(index: MixtureIndex, most: int = 1500) -> int:
     """A number of rows that reaches every stage, as far as the tasks' rows go."""
     last = index.segments[-1]
-    longest = longest_block(last, index.mixture.block_rows)
+    longest = longest_block(last, index.block_rows)
     length = last.stretch.length
     return min(last.stretch.start + (3 * longest if length is None else length), most)
 
@@ -77,11 +77,7 @@ def exact_rows(index: MixtureIndex, total: int) -> tuple[list[dict[str, Fraction
     """What each task has had at each row if rows can be divided, and the rows after which shares
     are others, row by row from the configuration.
     """
-    mixture, caps = index.mixture, index.caps
-    stages = [
-        (first * index.batch_size, {t: Fraction(repr(float(w))) for t, w in weights.items() if w})
-        for first, weights in mixture.stages
-    ]
+    stages, caps = index.stages, index.caps
     had = dict.fromkeys(index.tasks, Fraction(0))
     table, changes = [dict(had)], [first for first, _ in stages[1:]]
     for row in range(total):
@@ -120,7 +116,7 @@ def test_shares_are_within_one_row_at_every_block_boundary(index: MixtureIndex) 
         stop = total if length is None else min(start + length, total)
         got = {index.tasks[number] for number in task[start:stop]}
         assert got <= set(segment.stretch.shares)
-        low, *_ = segment.parts(np.arange(stop - start), index.mixture.seed)
+        low, *_ = segment.parts(np.arange(stop - start), index.seed)
         for row in np.unique(low) + start:
             for real, want in zip(seen[row], table[row].values(), strict=True):
                 assert abs(int(real) - want) < 4
@@ -213,9 +209,8 @@ def slow_lookup(
 
 @pytest.mark.parametrize("first", [0, 5_000, 10**9, 10**12, 2**50 + 3])
 def test_lookup_equals_slow_exact_arithmetic(first: int) -> None:
-    mixture = Mixture(stages=((0, {"a": 0.7, "b": 0.1, "c": 0.2}),), seed=5, block_rows=64)
     sizes = {"a": 1000, "b": 7, "c": 99_991}
-    index = MixtureIndex(mixture, sizes, batch_size=1)
+    index = MixtureIndex([(0, {"a": 0.7, "b": 0.1, "c": 0.2})], sizes, seed=5, block_rows=64)
     weights = {"a": Fraction(7, 10), "b": Fraction(1, 10), "c": Fraction(2, 10)}
     rows = np.arange(first, first + 200)
     task, row = index.lookup(rows)
@@ -225,8 +220,8 @@ def test_lookup_equals_slow_exact_arithmetic(first: int) -> None:
 
 
 def test_the_order_is_the_one_that_older_runs_were_trained_on() -> None:
-    mixture = Mixture(stages=((0, {"a": 0.7, "b": 0.3}), (4, {"b": 1.0, "c": 1.0})), seed=1)
-    index = MixtureIndex(mixture, {"a": 50, "b": 40, "c": 30}, batch_size=4)
+    stages = [(0, {"a": 0.7, "b": 0.3}), (16, {"b": 1.0, "c": 1.0})]
+    index = MixtureIndex(stages, {"a": 50, "b": 40, "c": 30}, seed=1)
     task, row = index.lookup(np.arange(10, 22))
     assert task.tolist() == GOLDEN_TASKS
     assert row.tolist() == GOLDEN_ROWS
@@ -238,11 +233,9 @@ GOLDEN_ROWS = [47, 36, 33, 15, 19, 18, 20, 19, 37, 16, 24, 19]
 
 @pytest.mark.parametrize("weights", [{"a": 0.7, "b": 0.3}, {"a": 1 / 3, "b": 0.1, "c": 1e-5}])
 def test_shares_do_not_drift_far_out(weights: dict[str, float]) -> None:
-    index = MixtureIndex(
-        Mixture(stages=((0, {"a": 1.0}), (3, weights))), dict.fromkeys("abc", 10**6), batch_size=8
-    )
+    index = MixtureIndex([(0, {"a": 1.0}), (24, weights)], dict.fromkeys("abc", 10**6))
     segment = index.segments[-1]
-    block = longest_block(segment, index.mixture.block_rows)
+    block = longest_block(segment, index.block_rows)
     rows = segment.stretch.start + 10**12 // block * block
     counts = index.counts(rows)
     total = sum(Fraction(repr(weight)) for weight in weights.values())
@@ -256,8 +249,8 @@ def test_shares_do_not_drift_far_out(weights: dict[str, float]) -> None:
 
 
 def test_a_task_goes_on_where_the_previous_stage_left_it() -> None:
-    stages = ((0, {"a": 0.5, "b": 0.5}), (64, {"b": 1.0}), (96, {"a": 1.0}))
-    index = MixtureIndex(Mixture(stages=stages, block_rows=8), {"a": 1000, "b": 1000}, batch_size=8)
+    stages = ((0, {"a": 0.5, "b": 0.5}), (8 * 64, {"b": 1.0}), (8 * 96, {"a": 1.0}))
+    index = MixtureIndex(stages, {"a": 1000, "b": 1000}, block_rows=8)
     task, row = index.lookup(np.arange(8 * 96 + 400))
     for number in range(2):
         mine = row[task == number]
@@ -271,9 +264,7 @@ def test_short_stages_take_no_row_back() -> None:
         (2, {"a": 0.9, "b": 0.05, "c": 0.9}),
         (32, {"a": 0.05, "b": 0.1, "c": 0.1}),
     )
-    index = MixtureIndex(
-        Mixture(stages=stages, block_rows=16), dict.fromkeys("abc", 1000), batch_size=1
-    )
+    index = MixtureIndex(stages, dict.fromkeys("abc", 1000), block_rows=16)
     counts = np.array([list(index.counts(rows).values()) for rows in range(200)])
     assert (counts.sum(axis=1) == np.arange(200)).all()
     assert (np.diff(counts, axis=0) >= 0).all()
@@ -283,9 +274,7 @@ def test_short_stages_take_no_row_back() -> None:
 
 def test_seeds_and_tasks_have_orders_of_their_own() -> None:
     def order(seed: int, name: str) -> list[int]:
-        index = MixtureIndex(
-            Mixture(stages=((0, {name: 1.0}),), seed=seed), {name: 500}, batch_size=1
-        )
+        index = MixtureIndex([(0, {name: 1.0})], {name: 500}, seed=seed)
         return index.lookup(np.arange(500))[1].tolist()
 
     assert order(0, "a") == order(0, "a")
@@ -295,10 +284,8 @@ def test_seeds_and_tasks_have_orders_of_their_own() -> None:
 
 
 def test_a_spent_task_leaves_its_share_to_the_others_in_proportion() -> None:
-    mixture = Mixture(
-        stages=((0, {"a": 0.5, "b": 0.3, "c": 0.2}),), max_epochs={"a": 1.5}, block_rows=10
-    )
-    index = MixtureIndex(mixture, {"a": 100, "b": 100, "c": 100}, batch_size=1)
+    stages = [(0, {"a": 0.5, "b": 0.3, "c": 0.2})]
+    index = MixtureIndex(stages, dict.fromkeys("abc", 100), caps={"a": 150}, block_rows=10)
     assert [segment.stretch.length for segment in index.segments][1] is None
     # 150 rows of a at a half: they last for 300 rows of the stream.
     assert index.segments[1].stretch.start == 300
@@ -309,56 +296,57 @@ def test_a_spent_task_leaves_its_share_to_the_others_in_proportion() -> None:
     assert later["b"] - index.counts(start)["b"] == 600
 
 
-def test_running_out_is_an_error_before_the_run_starts() -> None:
-    mixture = Mixture(stages=((0, {"a": 0.5, "b": 0.5}),), max_epochs=2)
-    sizes = {"a": 10, "b": 30}
-    index = MixtureIndex(mixture, sizes, batch_size=4, steps=20)
-    assert index.counts(80) == {"a": 20, "b": 60}
-    with pytest.raises(ValueError) as caught:
-        MixtureIndex(mixture, sizes, batch_size=4, steps=21)
-    assert str(caught.value) == (
-        "Mixture.max_epochs: no task of the stage from step 0 on has rows left at step 20, and "
-        "the run needs 21 steps: a (10 rows, at most 2 epochs), b (30 rows, at most 2 epochs); "
-        "raise max_epochs, add tasks or train fewer steps."
-    )
-    with pytest.raises(IndexError, match="row 80 was asked for"):
-        index.lookup(np.array([80]))
-
-
-def test_a_stage_whose_tasks_are_spent_is_an_error_even_if_a_later_one_is_not() -> None:
-    mixture = Mixture(stages=((0, {"a": 1.0}), (50, {"b": 1.0})), max_epochs={"a": 1})
-    with pytest.raises(ValueError, match=r"stage from step 0 on has rows left at step 10, and"):
-        MixtureIndex(mixture, {"a": 10, "b": 10}, batch_size=1, steps=60)
-
-
-@pytest.mark.parametrize(
-    ("caps", "sizes", "message"),
-    [
-        (None, {"a": 10, "b": 0}, "task b has a positive weight but no rows"),
-        (None, {"a": 10}, "task b has a positive weight but no rows"),
-        ({"a": 0.01}, {"a": 10, "b": 10}, r"max_epochs of a \(0.01\) leaves none of its 10 rows"),
-        ({"z": 2}, {"a": 10, "b": 10}, "max_epochs names z, which no stage reads"),
-    ],
-)
-def test_mixtures_that_cannot_be_are_refused(caps, sizes, message: str) -> None:
-    mixture = Mixture(stages=((0, {"a": 0.5, "b": 0.5}),), max_epochs=caps)
-    with pytest.raises(ValueError, match=message):
-        MixtureIndex(mixture, sizes, batch_size=1)
+@pytest.mark.parametrize("sizes", [{"a": 10, "b": 0}, {"a": 10}])
+def test_a_task_without_rows_is_refused(sizes: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="task b has a positive weight but no rows"):
+        MixtureIndex([(0, {"a": 0.5, "b": 0.5})], sizes)
 
 
 def test_a_share_that_no_run_would_see_is_refused() -> None:
-    mixture = Mixture(stages=((0, {"a": 1.0}), (5, {"a": 1.0, "b": 1e-9})))
-    with pytest.raises(
-        ValueError, match=r"task b has a share of 1.0e-09 from step 5 on, less than"
-    ):
-        MixtureIndex(mixture, {"a": 10, "b": 10}, batch_size=1)
+    stages = [(0, {"a": 1.0}), (5, {"a": 1.0, "b": 1e-9})]
+    with pytest.raises(ValueError, match=r"task b has a share of 1.0e-09, less than a row in"):
+        MixtureIndex(stages, {"a": 10, "b": 10})
+
+
+@settings(max_examples=60, deadline=None)
+@given(indexes(), st.data())
+def test_an_index_that_goes_on_reads_what_was_left(
+    index: MixtureIndex, data: st.DataObject
+) -> None:
+    total = span(index, 600)
+    cuts = sorted(data.draw(st.lists(st.integers(0, total), min_size=1, max_size=3)))
+    seen: dict[str, list[int]] = {name: [] for name in index.tasks}
+    now, before = index, 0
+    for cut in [*cuts, total]:
+        rows = min(cut - before, 10**9 if now.end is None else now.end)
+        task, row = now.lookup(np.arange(rows))
+        for number, name in enumerate(now.tasks):
+            seen[name] += row[task == number].tolist()
+        read = now.read_until(rows)
+        # Another mixture goes on: the last stage's shares the other way round.
+        _, weights = now.stages[-1]
+        turned = dict(zip(weights, reversed(list(weights.values())), strict=True))
+        now = MixtureIndex(
+            [(0, turned)], index.sizes, seed=index.seed, block_rows=7, caps=index.caps,
+            read={name: read.get(name, Read()) for name in index.tasks},
+        )  # fmt: skip
+        before = cut
+        assert {name: r.count for name, r in read.items()} == {
+            name: len(rows) for name, rows in seen.items() if name in read
+        }
+        if now.end == 0:
+            break
+    for name, rows_read in seen.items():
+        # All places of the task's order up to some are read once, but for those that wait.
+        size, waiting = index.sizes[name], len(read[name].pending) if name in read else 0
+        tally = np.bincount(rows_read, minlength=size)
+        assert tally.max(initial=0) <= -(-(len(rows_read) + waiting) // size)
+        assert len(rows_read) <= index.caps.get(name, 10**9)
 
 
 def test_a_rare_task_is_spread_over_its_blocks() -> None:
     weights = {"a": 0.98, "b": 0.01, "c": 0.01}
-    index = MixtureIndex(
-        Mixture(stages=((0, weights),), block_rows=10), dict.fromkeys("abc", 10**6), batch_size=1
-    )
+    index = MixtureIndex([(0, weights)], dict.fromkeys("abc", 10**6), block_rows=10)
     block = longest_block(index.segments[0], 10)
     task, _ = index.lookup(np.arange(2000 * block))
     for number in (1, 2):

@@ -55,6 +55,7 @@ Data.mixture = @Mixture()
 Data.seq_len = ({inputs}, {targets})
 Data.batch_size = 8
 Mixture.stages = ((0, {{'spans': 1.0}}),)
+Mixture.max_epochs = None
 Schedule.kind = 'constant'
 Schedule.peak = 5e-3
 Schedule.warmup_steps = 4

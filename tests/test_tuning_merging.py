@@ -21,8 +21,9 @@ NAME = "model.layers.0.mlp.up_proj.weight"
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """Every tensor of the tiny model is cut into several blocks."""
+    """Every tensor of the tiny model is cut into several blocks, and these into parts."""
     monkeypatch.setattr(folders, "BLOCK", 100)
+    monkeypatch.setattr(folders, "PART", 30)
 
 
 @pytest.fixture
@@ -223,7 +224,12 @@ def test_half_precision_is_rounded_once(tmp_path):
         (["average", "{out}", "{0}", "{1}", "--weights", "1", "-1"], "add up to more than 0"),
         (["average", "{out}", "{0}", "{grown}"], "different vocabularies"),
         (["average", "{out}", "{0}", "{deeper}"], "another network"),
-        (["average", "{0}", "{0}", "{1}"], "exists; name another folder"),
+        (["average", "{0}", "{0}", "{1}", "--force"], "is one of the models to merge"),
+        (["average", "{parent}", "{0}", "{1}", "--force"], "one of the models to merge"),
+        (["average", "{nan}", "{0}", "{1}"], "exists; name another folder"),
+        (["average", "{out}", "{0}", "{1}", "--weights", "nan", "1"], "must be finite"),
+        (["chat", "{out}", "{0}", "--base", "{0}", "--chat", "{1}", "--scale", "inf"], "finite"),
+        (["ties", "{out}", "{0}", "{1}", "{2}", "--weights", "1", "-1"], "must not be negative"),
         (["average", "{out}", "{0}", "{nan}"], "NaN or infinite"),
         (["ties", "{out}", "{0}", "{1}", "--density", "0"], "density (0.0) must be above 0"),
         (["task", "{out}", "{0}", "{1}", "--weights", "1e6", "--dtype", "float16"], "beyond float"),
@@ -241,6 +247,7 @@ def test_what_can_not_be_merged_is_one_line_and_leaves_nothing(
     broken[NAME][3, 5] = np.nan
     places = {
         "out": tmp_path / "out",
+        "parent": tmp_path,
         "gone": tmp_path / "gone",
         "grown": hub.write(tmp_path / "grown", hub.tensors(vocab=100), vocab_size=100),
         "deeper": hub.write(tmp_path / "deep", hub.tensors(layers=3), num_hidden_layers=3),

@@ -39,6 +39,7 @@ Data.seq_len = 32
 Data.batch_size = 8
 Data.mixture = @Mixture()
 Mixture.stages = ((0, {{'a': 0.7, 'b': 0.3}}), (6, {{'a': 0.2, 'b': 0.8}}))
+Mixture.max_epochs = None
 Mixture.block_rows = 16
 Schedule.kind = 'cosine'
 Schedule.peak = 1e-2
@@ -53,14 +54,14 @@ Evaluation.rows = 10
 """
 
 
-def rows(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+def rows(rng: np.random.Generator, count: int, seq: int = SEQ) -> dict[str, np.ndarray]:
     """Returns packed rows of a bigram language: three documents a row, then padding."""
     step = rng.integers(1, 7)
-    tokens = np.cumsum(rng.integers(1, 1 + step, (count, SEQ)), axis=1) % (VOCAB - 4) + 4
-    cuts = np.sort(rng.integers(4, SEQ - 4, (count, 2)), axis=1)
-    place = np.arange(SEQ)[None]
+    tokens = np.cumsum(rng.integers(1, 1 + step, (count, seq)), axis=1) % (VOCAB - 4) + 4
+    cuts = np.sort(rng.integers(4, seq - 4, (count, 2)), axis=1)
+    place = np.arange(seq)[None]
     segment_ids = 1 + (place >= cuts[:, :1]) + (place >= cuts[:, 1:])
-    pad = place >= SEQ - rng.integers(0, 4, (count, 1))
+    pad = place >= seq - rng.integers(0, 4, (count, 1))
     segment_ids = np.where(pad, 0, segment_ids)
     first = np.diff(segment_ids, axis=1, prepend=-1) != 0
     return {
@@ -70,14 +71,14 @@ def rows(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
     }
 
 
-def write_cache(cache: pathlib.Path, vocab: int = VOCAB) -> None:
+def write_cache(cache: pathlib.Path, vocab: int = VOCAB, seq: int = SEQ) -> None:
     """Writes train and validation rows of tasks a and b."""
     for number, task in enumerate(("a", "b")):
         for split, count in (("train", 60 + 7 * number), ("validation", 11)):
             seed = [number, split == "train"]
             token_bytes = np.arange(vocab, dtype=np.int32) % 4
-            with RowWriter(cache, task, split, SEQ, "f0", token_bytes=token_bytes) as writer:
-                writer.write(rows(np.random.default_rng(seed), count))
+            with RowWriter(cache, task, split, seq, "f0", token_bytes=token_bytes) as writer:
+                writer.write(rows(np.random.default_rng(seed), count, seq))
                 writer.finish(
                     documents=3 * count,
                     text_bytes=100 * count,

@@ -21,6 +21,8 @@ import argparse
 import pathlib
 from typing import Any
 
+from twjax.cli.options import add_weights
+
 HELP = "take a Hugging Face model in, give a run's weights back as one"
 
 
@@ -50,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     give.add_argument("run_dir", metavar="RUN", type=pathlib.Path, help="a run, or a model")
     give.add_argument("out", metavar="OUT", type=pathlib.Path, help="the folder to make")
     give.add_argument("--step", type=int, help="checkpoint to take (default: the newest)")
+    add_weights(give)
     give.add_argument(
         "--dtype",
         choices=("source", "bfloat16", "float16", "float32"),
@@ -115,30 +118,34 @@ def _from_hf(args: argparse.Namespace) -> int:
 def _to_hf(args: argparse.Namespace) -> int:
     from twjax.huggingface.carry import Carried
     from twjax.huggingface.exporting import export
-    from twjax.huggingface.importing import load_params
     from twjax.models.network import network
     from twjax.parallel.mesh import mesh_here
-    from twjax.training.checkpoint import Checkpoints
     from twjax.training.source import Source
 
     if args.shard_gb <= 0:
         raise ValueError(f"--shard-gb ({args.shard_gb}) must be positive.")
     source = Source.open(args.run_dir, args.step)
+    if args.weights == "ema":
+        source.require_average()
     _check_tokenizer(source, args.tokenizer)
     model = source.run.model
 
     def check(folder: pathlib.Path) -> None:
         net = network(model)
         mesh = mesh_here(source.run.mesh)
-        _check(folder, model, net, load_params(source.directory, source.step, net, mesh))
+        _check(folder, model, net, source.params(net, mesh, args.weights))
 
-    with Checkpoints(source.directory) as checkpoints:
+    with source.arrays(args.weights) as arrays:
         export(
-            checkpoints.arrays(source.step),
+            arrays,
             model,
             args.out,
             carried=Carried.open(source.directory),
-            source={"directory": str(source.directory.resolve()), "step": source.step},
+            source={
+                "directory": str(source.directory.resolve()),
+                "step": source.step,
+                "weights": args.weights,
+            },
             dtype=args.dtype,
             tokenizer=args.tokenizer,
             family=args.family,

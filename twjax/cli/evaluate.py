@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import pathlib
 
+from twjax.cli.options import add_weights
+
 HELP = "score a run's checkpoint on held-out rows by domain"
 
 
@@ -20,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "has none of its own)",
     )
     parser.add_argument("--step", type=int, help="checkpoint to use (default: the newest)")
+    add_weights(parser)
     parser.add_argument(
         "--task", action="append", help="task to score; may be repeated (default: the run's)"
     )
@@ -43,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     from twjax.training.source import Source
 
     source = Source.open(args.run_dir, args.step)
+    if args.weights == "ema":
+        source.require_average()
     run = source.run
     if args.config:
         other = load(Run, [args.config]).value
@@ -69,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
             vocabulary=source.vocabulary,
             config_name=args.config or str(source.directory / "config.gin"),
         )
-        records = scores(source.params(network, mesh), source.step)
+        records = scores(source.params(network, mesh, args.weights), source.step)
     if jax.process_index() != 0:
         return 0
     width = max(len(record["task"]) for record in records)

@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from twjax.cli.options import add_weights
+
 HELP = "continue prompts with a run's checkpoint"
 
 
@@ -25,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="text to continue; may be repeated (default: one prompt a line from standard input)",
     )
     parser.add_argument("--step", type=int, help="checkpoint to use (default: the newest)")
+    add_weights(parser)
     parser.add_argument("--tokens", type=int, default=64, help="new tokens (default: 64)")
     parser.add_argument(
         "--temperature", type=float, default=0.0, help="0 takes the likeliest token (default)"
@@ -77,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
     )
     source = Source.open(args.run_dir, args.step)
+    if args.weights == "ema":
+        source.require_average()
     network = declare(source.run.model)
     mesh = mesh_here(source.run.mesh)
     model = open_vocabulary(
@@ -99,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         texts = continue_prompts(
             source.run,
             network,
-            source.params(network, mesh),
+            source.params(network, mesh, args.weights),
             prompts,
             model,
             mesh=mesh,

@@ -19,6 +19,7 @@ in it says what was done.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     with Models(paths, grown=args.method == "chat") as models:
         merge(
             models,
-            _method(args, weights, models),
+            lambda: _method(args, weights, models),
             args.out,
             record={"method": args.method, "weights": list(weights), **options},
             dtype=args.dtype,
@@ -123,13 +124,18 @@ def _weights(args: argparse.Namespace) -> tuple[float, ...]:
     return tuple(weights)
 
 
-def _method(args: argparse.Namespace, weights: tuple[float, ...], models: Any) -> Any:
+def _method(
+    args: argparse.Namespace, weights: tuple[float, ...], models: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Returns the method, and what it found in the models."""
     from twjax.tuning import merging
 
     if args.method == "average":
-        return merging.Average(weights)
+        return merging.Average(weights), {}
     if args.method == "ties":
+        # Made first without thresholds: what is wrong with the rest is said before all is read.
+        method = merging.Ties(weights, (0.0,) * len(weights), args.scale)
         limits = merging.trim_thresholds(models.scan, len(weights), args.density)
-        return merging.Ties(weights, limits, args.scale)
+        return dataclasses.replace(method, thresholds=limits), {"thresholds": list(limits)}
     density = args.density if args.method == "dare" else 1.0
-    return merging.AddVectors(weights, density, getattr(args, "seed", 0))
+    return merging.AddVectors(weights, density, getattr(args, "seed", 0)), {}

@@ -1,7 +1,8 @@
 """Compiles the run's training step for a TPU slice, on this machine, without a TPU.
 
 Prints what one device's memory holds and whether that fits, the arithmetic of a step, and what
-devices send each other. Exit code: 0 if it fits, 2 if it doesn't, 1 for an error.
+devices send each other. Where the run's rows are cached, also how often each task is read and what
+that is worth. Exit code: 0 if it fits, 2 if it doesn't, 1 for an error.
 """
 
 from __future__ import annotations
@@ -37,22 +38,26 @@ def run(args: argparse.Namespace) -> int:
     require_compiler()
 
     from twjax import config
-    from twjax.planning.compile import check, plan
+    from twjax.planning.compile import check, heaviest, plan, shapes
+    from twjax.planning.data import plan_data
     from twjax.planning.table import as_dict, render
     from twjax.progress import say
     from twjax.storage import write_json
 
     loaded = config.load(config.Run, [args.config], args.set).value
-    check(loaded, topology)
+    for shape in shapes(loaded):
+        check(shape, topology)
+    lines, figures = plan_data(loaded, args.config)
+    print("\n".join(lines), end="\n\n", flush=True)
     say(
         f"compiling for {topology.num_chips} x {topology.chip.name}, usually 1 to 4 minutes, "
         "more on a busy machine"
     )
     with _heartbeat():
         result = plan(loaded, topology)
-    print(render(result, loaded, args.config))
+    print(render(result, heaviest(loaded), args.config))
     if args.json:
-        write_json(args.json, as_dict(result))
+        write_json(args.json, as_dict(result) | {"data": figures})
     return 0 if result.memory.fits else 2
 
 

@@ -3,6 +3,7 @@
 twjax tasks list CONFIG                     # tasks of a run, and which are cached
 twjax tasks cache CONFIG --workers 8        # every split that the run reads
 twjax tasks show CONFIG tw_laws -n 2        # decoded rows; what isn't predicted is marked
+twjax tasks rates CONFIG --temperature 3.3  # weights for Mixture.stages from what is cached
 """
 
 from __future__ import annotations
@@ -11,24 +12,28 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from twjax.cli import options
+from twjax.cli import options, tasks_rates
 
 if TYPE_CHECKING:
     from twjax.data.cache import Built, Request
 
-HELP = "list tasks, show their rows, pack them into cached rows"
+HELP = "list tasks, show their rows, pack them into cached rows, weigh them"
 
 _DIM, _GREEN, _BOLD, _END = "\033[2m", "\033[32m", "\033[1m", "\033[0m"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(dest="tasks_command", metavar="list|show|cache", required=True)
+    commands = parser.add_subparsers(
+        dest="tasks_command", metavar="list|show|cache|rates", required=True
+    )
     listing = commands.add_parser("list", help="tasks of a run, and which are cached")
     show = commands.add_parser("show", help="print decoded rows of a cached task")
     cache = commands.add_parser("cache", help="pack the tasks of a run into rows")
-    for command in (listing, show, cache):
+    rates = commands.add_parser("rates", help="weights of a stage from the sizes of cached tasks")
+    for command in (listing, show, cache, rates):
         options.add_config(command, "a gin file with a Run")
         command.add_argument("--cache", metavar="DIR", help="instead of Data.cache")
+    for command in (listing, show, cache):
         command.add_argument(
             "--rows",
             choices=("decoder", "encoder_decoder"),
@@ -42,10 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cache.add_argument(
         "--workers", type=int, metavar="N", help="processes (default: as many as cores)"
     )
+    tasks_rates.add_arguments(rates)
 
 
 def run(args: argparse.Namespace) -> int:
-    return {"list": _list, "show": _show, "cache": _cache}[args.tasks_command](args)
+    commands = {"list": _list, "show": _show, "cache": _cache, "rates": tasks_rates.run}
+    return commands[args.tasks_command](args)
 
 
 def _requests(args: argparse.Namespace) -> tuple[list[Request], str, Any]:

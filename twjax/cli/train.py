@@ -4,6 +4,7 @@ SIGTERM or Ctrl-C saves and exits 0; the run is finished only when all its steps
 
   twjax train configs/runs/quickstart_base.gin --run-dir build/quickstart/base
   twjax train CONFIG --set 'Schedule.peak = 1e-4' --set 'Run.steps = 2_000'
+  twjax train CONFIG --branch-from runs/trunk@5000 --decay 500
 """
 
 from __future__ import annotations
@@ -27,14 +28,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on with a run although settings that decide its data or shapes have changed",
     )
+    parser.add_argument(
+        "--branch-from",
+        metavar="RUN@STEP",
+        help="begin with the whole state of another run's checkpoint, at its step (default "
+        "--run-dir: RUN-from-STEP)",
+    )
+    parser.add_argument(
+        "--decay",
+        type=int,
+        metavar="STEPS",
+        help="with --branch-from: end after that many steps, all of them the last decay of a 'wsd' "
+        "or 'infinite' schedule",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from twjax import config
     from twjax.storage import local_folder
 
-    loaded = config.load(config.Run, [args.config], args.set)
-    run_dir = local_folder(args.run_dir or pathlib.Path("runs") / pathlib.Path(args.config).stem)
+    overrides, name = list(args.set), pathlib.Path("runs") / pathlib.Path(args.config).stem
+    if args.branch_from is not None:
+        trunk, _, step = args.branch_from.rpartition("@")
+        if not trunk or not step.isdigit():
+            raise config.ConfigError(
+                f"--branch-from {args.branch_from}: give the run and the step of one of its "
+                "checkpoints, as in runs/trunk@5000."
+            )
+        name = pathlib.Path(f"{trunk.rstrip('/')}-from-{step}")
+        if args.decay is not None:
+            steps = int(step) + args.decay
+            overrides += [
+                f"Run.steps = {steps}",
+                f"Schedule.decay_fraction = {args.decay / steps!r}",
+            ]
+    if args.decay is not None and (args.decay < 1 or args.branch_from is None):
+        raise config.ConfigError(
+            f"--decay {args.decay}: is a number of steps after the one of --branch-from."
+        )
+    loaded = config.load(config.Run, [args.config], overrides)
+    run_dir = local_folder(args.run_dir or name)
 
     from twjax.parallel import distributed
 
@@ -54,5 +87,6 @@ def run(args: argparse.Namespace) -> int:
         allow_change=args.allow_change,
         config_name=args.config,
         open_folder=open_folder,
+        branch_from=args.branch_from,
     )
     return 0

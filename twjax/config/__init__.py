@@ -2,7 +2,9 @@
 
 from twjax.config.identity import Change, compare, flatten
 from twjax.config.loader import ConfigError, Loaded, load, resolve
+from twjax.config.reading import Reading
 from twjax.config.schema import (
+    Budget,
     Checkpoint,
     Data,
     Evaluation,
@@ -18,6 +20,7 @@ from twjax.config.schema import (
 )
 
 __all__ = [
+    "Budget",
     "Change",
     "Checkpoint",
     "ConfigError",
@@ -28,6 +31,7 @@ __all__ = [
     "Mixture",
     "Model",
     "Optimizer",
+    "Reading",
     "RopeScaling",
     "Run",
     "Schedule",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Literal
 
-from twjax.config.checks import refuse_idle, require, require_at_least
+from twjax.config.checks import refuse_idle, require, require_at_least, require_positive
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,49 +13,73 @@ class Schedule:
     """Learning rate by step: linear warm-up from `start` to `peak`, then `kind`.
 
     `start` is a rate, or "source": the rate at which the run named in `Run.init` ended
-    (re-warm-up). `final` is the last rate as a share of `peak`. `wsd` holds `peak` and decays
-    over the last `decay_fraction` of the run by `decay`; `rsqrt` is
-    peak * sqrt(warmup_steps / step) with at least `rsqrt_offset` steps under the root.
+    (re-warm-up). Instead of `peak`, `rewarm` gives it as a multiple of that rate. `final` is the
+    last rate as a share of `peak`. `wsd` holds `peak`; `infinite` falls by a cosine to
+    `plateau` * peak within `cooldown_steps` after the warm-up and holds that (Ibrahim et al. 2024,
+    §7.4); both decay over the last `decay_fraction` of the run by `decay`, so that another length
+    of the run changes no earlier rate. `rsqrt` is peak * sqrt(warmup_steps / step) with at least
+    `rsqrt_offset` steps under the root.
     """
 
-    kind: Literal["cosine", "linear", "rsqrt", "constant", "wsd"]
-    peak: float
+    kind: Literal["cosine", "linear", "rsqrt", "constant", "wsd", "infinite"]
+    peak: float | None = None
+    rewarm: float | None = None
     warmup_steps: int = 0
     start: float | Literal["source"] = 0.0
     final: float = 0.1
     decay_fraction: float = 0.1
     decay: Literal["linear", "exp", "1-sqrt"] = "1-sqrt"
+    cooldown_steps: int = 0
+    plateau: float = 0.5
     rsqrt_offset: int = 10_000
 
     def __post_init__(self) -> None:
         require(
-            math.isfinite(self.peak) and self.peak > 0,
-            f"Schedule.peak ({self.peak}) must be positive and finite.",
+            (self.peak is None) != (self.rewarm is None),
+            f"Schedule.peak ({self.peak}) and Schedule.rewarm ({self.rewarm}): give one of them.",
         )
-        refuse_idle(self, ("decay", "decay_fraction"), self.kind == "wsd", "kind 'wsd'")
+        require_positive(self, "peak", "rewarm")
+        refuse_idle(self, ("decay", "decay_fraction"), self.decays, "kind 'wsd' or 'infinite'")
+        infinite = self.kind == "infinite"
+        refuse_idle(self, ("cooldown_steps", "plateau"), infinite, "kind 'infinite'")
         refuse_idle(self, ("rsqrt_offset",), self.kind == "rsqrt", "kind 'rsqrt'")
         refuse_idle(
             self, ("final",), self.kind not in ("constant", "rsqrt"), "a kind that decays to it"
         )
-        require(
-            self.warmup_steps >= 0,
-            f"Schedule.warmup_steps ({self.warmup_steps}) must not be negative.",
-        )
+        require_at_least(self, 0, "warmup_steps")
+        require_at_least(self, 1 if infinite else 0, "cooldown_steps")
         require(0 <= self.final <= 1, f"Schedule.final ({self.final}) is a share: 0 to 1.")
+        require(
+            0 < self.plateau <= 1,
+            f"Schedule.plateau ({self.plateau}) is a share of the peak: above 0, up to 1.",
+        )
         require(
             0 < self.decay_fraction <= 1,
             f"Schedule.decay_fraction ({self.decay_fraction}) is a share: above 0, up to 1.",
         )
         require(
-            self.kind != "wsd" or self.decay != "exp" or self.final > 0,
-            "Schedule.final must be positive when a wsd schedule decays by 'exp'.",
+            not self.decays or self.decay != "exp" or self.final > 0,
+            f"Schedule.final must be positive when a {self.kind} schedule decays by 'exp'.",
         )
         require(
-            self.rsqrt_offset >= 1,
-            f"Schedule.rsqrt_offset ({self.rsqrt_offset}) must be at least 1.",
+            not infinite or self.final <= self.plateau,
+            f"Schedule.final ({self.final}) must not be above Schedule.plateau ({self.plateau}).",
         )
+        require_at_least(self, 1, "rsqrt_offset")
         if not isinstance(self.start, str):
             require(self.start >= 0, f"Schedule.start ({self.start}) must not be negative.")
+
+    @property
+    def decays(self) -> bool:
+        """Whether the last part of the run is a decay of its own."""
+        return self.kind in ("wsd", "infinite")
+
+    def decay_steps(self, steps: int) -> int:
+        """Returns the length of the last decay of a run of `steps` steps; 0 without one."""
+        if not self.decays:
+            return 0
+        body = steps - self.warmup_steps - self.cooldown_steps
+        return min(max(round(steps * self.decay_fraction), 1), max(body, 1))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +89,11 @@ class Optimizer:
     `clip_norm` bounds the global gradient norm; None turns it off. For the first `new_rows_steps`
     steps only the rows of the ids that `twjax vocab extend` added are trained, in the embedding
     and in the output matrix: all else stays bit for bit what it was.
+
+    Weights whose name a pattern of `freeze` matches are never changed and have no moments:
+    'embedding', '*_norm', 'layers/[qkv]'; a wrong pattern is answered with the nearest names.
+    'layers/0-7/*' freezes those layers alone; moments are kept for a weight's layers together.
+    `ema` is the decay, by step, of an average of the weights that is kept beside them.
     """
 
     name: Literal["adamw", "adafactor"] = "adamw"
@@ -75,8 +103,14 @@ class Optimizer:
     weight_decay: float = 0.1
     clip_norm: float | None = 1.0
     new_rows_steps: int = 0
+    freeze: tuple[str, ...] = ()
+    ema: float | None = None
 
     def __post_init__(self) -> None:
+        require(
+            self.ema is None or 0 < self.ema < 1,
+            f"Optimizer.ema ({self.ema}) must be above 0 and below 1, or None.",
+        )
         require_at_least(self, 0, "new_rows_steps")
         refuse_idle(self, ("b1", "b2", "eps"), self.name == "adamw", "name 'adamw'")
         for name in ("b1", "b2"):

@@ -9,9 +9,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from twjax.config import reading as reading_
+from twjax.config.budget import Budget
 from twjax.config.checks import refuse_idle, require
-from twjax.config.data import Data
+from twjax.config.data import Data, lengths_of
 from twjax.config.data import Mixture as Mixture
+from twjax.config.keeping import Adapter, Distillation
 from twjax.config.model import Model
 from twjax.config.model import RopeScaling as RopeScaling
 from twjax.config.optimization import Optimizer, Schedule
@@ -117,9 +120,14 @@ class Run:
     """Everything a training run is.
 
     `init` is None (random weights); "run:DIR" or "run:DIR@STEP", the weights of another run's
-    checkpoint or of an imported model; or "hf:DIR", a Hugging Face folder's. The optimiser's
-    state is fresh and the step 0. Where a conversion recorded the loss on fixed tokens, the run
-    is refused when its own differs by more than `init_tolerance` nats per token.
+    checkpoint or of an imported model; or "hf:DIR", a Hugging Face folder's. The step is 0.
+    `moments` says whether the optimiser starts afresh or with the moments of the run that `init`
+    names, whose `Optimizer` must be the same. Where a conversion recorded the loss on fixed tokens,
+    the run is refused when its own differs by more than `init_tolerance` nats per token.
+
+    `budget` bounds what may be forgotten; None doesn't look at it. With `adapter` only adapters
+    beside the weights are trained; with `distillation` predictions are kept close to those at the
+    start.
 
     Where `Data.vocabulary` is one that `twjax vocab extend` made of the source's, the weights get
     a row for each new id, in the embedding and in an untied output matrix each from its own old
@@ -140,17 +148,23 @@ class Run:
     init: str | None = None
     init_tolerance: float = 0.05
     new_rows: Literal["mean", "gaussian", "zero"] = "mean"
+    moments: Literal["fresh", "kept"] = "fresh"
+    budget: Budget | None = None
+    adapter: Adapter | None = None
+    distillation: Distillation | None = None
     seed: int = 0
     log_every: int = 10
 
     def __post_init__(self) -> None:
         require(self.steps >= 1, f"Run.steps ({self.steps}) must be at least 1.")
         require(self.log_every >= 1, f"Run.log_every ({self.log_every}) must be at least 1.")
-        require(
-            self.data.batch_size % self.step.accumulation == 0,
-            f"Data.batch_size ({self.data.batch_size}) must be a multiple of Step.accumulation "
-            f"({self.step.accumulation}).",
-        )
+        shapes = self.reading.shapes(self.steps)
+        for start, rows, _ in shapes:
+            require(
+                rows % self.step.accumulation == 0,
+                f"Data.{'batch_ramp' if start else 'batch_size'} ({rows} from step {start} on) "
+                f"must be a multiple of Step.accumulation ({self.step.accumulation}).",
+            )
         both, row = self.model.encoder_layers > 0, self.data.seq_len
         require(
             isinstance(row, tuple) == both,
@@ -162,12 +176,20 @@ class Run:
             "Step.attention = 'splash': the kernel has no learned biases; an encoder-decoder needs "
             "'auto' or 'reference'.",
         )
-        predicted = self.data.lengths[-1]
-        require(
-            predicted % self.step.loss_chunks == 0,
-            f"Data.seq_len ({row}) must be a multiple of Step.loss_chunks "
-            f"({self.step.loss_chunks}){' in its targets' if both else ''}.",
-        )
+        positions = self.model.max_positions
+        for start, _, length in shapes:
+            field = "seq_len_stages" if start else "seq_len"
+            predicted = lengths_of(length)[-1]
+            require(
+                predicted % self.step.loss_chunks == 0,
+                f"Data.{field} ({length}) must be a multiple of Step.loss_chunks "
+                f"({self.step.loss_chunks}){' in its targets' if both else ''}.",
+            )
+            require(
+                positions is None or predicted <= positions,
+                f"Data.{field} ({length}) is more than Model.max_positions ({positions}), "
+                "the number of learned positions.",
+            )
         require(
             self.init is None or self.init.startswith(("run:", "hf:")),
             f"Run.init ({self.init!r}) must be None, 'run:DIR', 'run:DIR@STEP' or 'hf:DIR'.",
@@ -177,6 +199,16 @@ class Run:
             f"Run.init_tolerance ({self.init_tolerance}) must be positive.",
         )
         refuse_idle(self, ("new_rows",), self.init is not None, "a run that starts from Run.init")
+        require(
+            self.moments == "fresh" or (self.init or "").startswith("run:"),
+            f"Run.moments ({self.moments!r}) needs a run in Run.init ({self.init!r}).",
+        )
+        if self.budget is not None and self.budget.mode != "off":
+            self.budget.check(self.data.mixture.stages, self.evaluation.tasks)
+        if self.adapter is not None:
+            self.adapter.check(self)
+        if self.distillation is not None:
+            self.distillation.check(self)
         early = self.optimizer.new_rows_steps
         require(
             early == 0 or self.init is not None,
@@ -187,21 +219,23 @@ class Run:
             early <= self.steps,
             f"Optimizer.new_rows_steps ({early}) is more than Run.steps ({self.steps}).",
         )
-        positions = self.model.max_positions
         require(
-            positions is None or predicted <= positions,
-            f"Data.seq_len ({row}) is more than Model.max_positions ({positions}), "
-            "the number of learned positions.",
-        )
-        require(
-            self.schedule.start != "source" or self.init is not None,
-            "Schedule.start = 'source' needs Run.init: without a source there is no final rate.",
+            self.init is not None
+            or (self.schedule.start != "source" and self.schedule.rewarm is None),
+            "Schedule.start = 'source' and Schedule.rewarm need Run.init: without a source there "
+            "is no final rate.",
         )
         require(
             self.schedule.warmup_steps <= self.steps,
             f"Schedule.warmup_steps ({self.schedule.warmup_steps}) is more than Run.steps "
             f"({self.steps}).",
         )
+
+    @property
+    def reading(self) -> reading_.Reading:
+        """What is read at each step, "decay" being a number."""
+        decay = self.steps - self.schedule.decay_steps(self.steps)
+        return reading_.Reading.of(self.data, decay if self.schedule.decays else None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ appears whole. What comes out doesn't depend on the number of workers.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import errno
@@ -132,12 +133,14 @@ def requests(run: Run, imports: Sequence[str] = ()) -> list[Request]:
             raise ValueError(
                 f"Task {name} has no split {split!r}; it has {', '.join(task.splits)}."
             )
-        if isinstance(data.seq_len, int):
-            found.append(Request(task, split, data.seq_len, data.vocabulary))
-        else:
-            inputs, targets = data.seq_len
-            request = Request(task, split, inputs, data.vocabulary, "encoder_decoder", targets)
-            found.append(request)
+        # Held-out rows have one length all along.
+        for length in data.seq_lens if split == "train" else (data.seq_len,):
+            if isinstance(length, int):
+                found.append(Request(task, split, length, data.vocabulary))
+            else:
+                inputs, targets = length
+                request = Request(task, split, inputs, data.vocabulary, "encoder_decoder", targets)
+                found.append(request)
     return found
 
 
@@ -168,8 +171,9 @@ def build(
 
     `pool` has the processes to use instead of `workers` new ones: what they loaded for one task
     serves the next.
-    Examples in which nothing is predicted, or which don't fit a row and may not be cut, are left
-    out, counted, and listed in `left_out-<fingerprint>.jsonl` beside the rows' folder.
+    Examples in which nothing is predicted, or which don't fit a row and may not be cut, and records
+    that the source can't use, are left out, counted, and listed in `left_out-<fingerprint>.jsonl`
+    beside the rows' folder.
     """
     ingredients = request.ingredients()
     fingerprint = storage.sha256_json(ingredients)
@@ -196,6 +200,7 @@ def build(
         for encoded in _encoded(request, scratch, pool or own):
             packer.add(encoded)
         packer.flush()
+        packer.left_out += request.task.left_out(request.split)
         if packer.left_out:
             _record(folder / f"left_out-{fingerprint}.jsonl", packer.left_out)
         info = writer.finish(
@@ -433,5 +438,7 @@ def _record(path: pathlib.Path, entries: Sequence[dict[str, object]]) -> None:
 
     with storage.atomic_writer(path) as file:
         for entry in entries:
-            file.write(json.dumps(entry) + "\n")
-    say(f"{len(entries)} examples were left out; {path} lists them")
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    reasons = collections.Counter(str(entry["reason"]) for entry in entries).most_common()
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons)
+    say(f"{len(entries)} examples were left out ({counts}); {path} lists them")

@@ -131,6 +131,9 @@ class CorpusTask:
     def targets_length(self, inputs_length: int) -> int:
         return inputs_length
 
+    def left_out(self, split: str) -> list[dict[str, Any]]:
+        return []
+
     def examples(self, job: Job) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields what `language_model` makes of the shard: BOS (if any), pieces, EOS of each."""
         model = load_model(job.vocabulary)
@@ -198,6 +201,11 @@ class RegisteredTask:
             "source": source.fingerprint(split),
             "preprocessors": [_describe(self.name, p) for p in _steps(self._task)],
         }
+
+    def left_out(self, split: str) -> list[dict[str, Any]]:
+        """Returns the records that the source can't use, each with its `reason`."""
+        source = self._task.source
+        return source.left_out(split) if hasattr(source, "left_out") else []
 
     def targets_length(self, inputs_length: int) -> int:
         """Length of the targets that go with inputs of that length."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -16,10 +16,13 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from twjax.config.data import Data
-from twjax.data.mixture import MixtureIndex
+from twjax.config.data import Data, SeqLen
+from twjax.config.reading import Reading
+from twjax.data.course import Course, Turn
 from twjax.data.rows import RowReader
 
+# Of each task, by the length of its rows.
+Readers = dict[SeqLen, dict[str, RowReader]]
 # Reads the rows at places [n] of a step's batch: arrays [n, L] by field name.
 Fetch = Callable[[int, np.ndarray], dict[str, np.ndarray]]
 
@@ -27,52 +30,62 @@ THREADS = 4
 PREFETCH = 8
 
 
-def open_mixture(
+def open_course(
     data: Data,
-    split: str = "train",
+    readings: Sequence[tuple[int, Reading]] = (),
+    turns: Sequence[Turn] = (),
     *,
-    batch_size: int | None = None,
+    split: str = "train",
     steps: int | None = None,
     config: str = "CONFIG",
-) -> tuple[dict[str, RowReader], MixtureIndex]:
-    """Opens the rows of all tasks of a mixture, checks them, and orders them.
+) -> tuple[Readers, Course]:
+    """Opens the rows of all tasks that a run reads, checks them, and orders them.
 
     Raises one ValueError that lists everything wrong: missing, damaged or stale caches, rows of
-    different kinds or vocabularies, tasks without rows. `batch_size` is `Data.batch_size` unless
-    given; `steps` is how many the run needs, for tasks with `max_epochs`; `config` is the
-    file named in the advice to run `twjax tasks cache`.
+    different kinds or vocabularies, tasks without rows. `readings` and `turns` are those of
+    `Course`, by default what `data` says; `steps` is how many the run needs, for tasks with
+    `max_epochs`; `config` is the file named in the advice to run `twjax tasks cache`.
     """
-    readers: dict[str, RowReader] = {}
+    readings = readings or ((0, Reading.of(data)),)
+    readers: Readers = {}
     problems: list[str] = []
-    for task in data.mixture.tasks:
+    for length, task in dict.fromkeys(pair for _, r in readings for pair in _read_by(r)):
         try:
-            reader = RowReader(data.cache, task, split, data.seq_len, config=config)
+            reader = RowReader(data.cache, task, split, length, config=config)
         except (OSError, ValueError) as error:
             problems.append(str(error))
             continue
-        readers[task] = reader
+        readers.setdefault(length, {})[task] = reader
         problems += reader.problems(data.vocabulary)
         if len(reader) == 0:
             problems.append(f"{reader.path}: task {task} has no rows in split {split}")
-    problems += _differences(readers)
+    problems += _differences([reader for some in readers.values() for reader in some.values()])
     if problems:
         raise ValueError(" | ".join(dict.fromkeys(problems)))
-    index = MixtureIndex(
-        data.mixture,
-        {task: len(reader) for task, reader in readers.items()},
-        batch_size=batch_size or data.batch_size,
-        steps=steps,
-    )
-    return readers, index
+    sizes = {
+        length: {task: len(reader) for task, reader in some.items()}
+        for length, some in readers.items()
+    }
+    return readers, Course(readings, sizes, turns=turns, steps=steps)
 
 
-def _differences(readers: Mapping[str, RowReader]) -> list[str]:
+def _read_by(reading: Reading) -> Iterator[tuple[SeqLen, str]]:
+    """Yields (length, task) of the rows that are read."""
+    ends = [*(start for start, _ in reading.lengths[1:]), math.inf]
+    for (first, length), end in zip(reading.lengths, ends, strict=True):
+        nexts = [*(start for start, _ in reading.stages[1:]), math.inf]
+        tasks: set[str] = set()
+        for (start, weights), following in zip(reading.stages, nexts, strict=True):
+            if start < end and following > first:
+                tasks |= {task for task, weight in weights.items() if weight > 0}
+        yield from ((length, task) for task in sorted(tasks))
+
+
+def _differences(readers: Sequence[RowReader]) -> list[str]:
     """Returns a line for each task whose rows can't stand in one batch with the first's."""
     lines = []
-    first = next(iter(readers.values()), None)
-    for task, reader in readers.items():
-        assert first is not None
-        one, other = first.info, reader.info
+    for reader in readers:
+        one, other, task = readers[0].info, reader.info, reader.info.task
         for what, a, b in (
             ("vocabulary sha256", one.vocabulary["sha256"], other.vocabulary["sha256"]),
             ("vocabulary size", one.vocabulary["size"], other.vocabulary["size"]),
@@ -87,42 +100,55 @@ def _differences(readers: Mapping[str, RowReader]) -> list[str]:
 
 
 def batches(
-    readers: Mapping[str, RowReader],
-    index: MixtureIndex,
+    readers: Readers,
+    course: Course,
     sharding: NamedSharding,
-    batch_size: int,
     start_step: int = 0,
     *,
+    marked: Collection[str] = (),
     threads: int = THREADS,
     prefetch: int = PREFETCH,
-) -> Iterator[dict[str, jax.Array]]:
+) -> Generator[dict[str, jax.Array]]:
     """Yields the global batches of steps `start_step`, `start_step` + 1, … without end.
 
     Decoder rows give tokens int32, segment_ids int32 and loss_weights uint8, all
-    [batch_size, seq_len] with `sharding`. Up to `prefetch` batches are read ahead by `threads`
-    threads (0: none); neither changes what is read.
+    [batch_size, seq_len] with `sharding`. With `marked` tasks there is replay uint8 [batch_size],
+    1 for their rows. Up to `prefetch` batches are read ahead by `threads` threads (0: none);
+    neither changes what is read.
     """
-    if batch_size != index.batch_size:
-        raise ValueError(
-            f"A batch of {batch_size} rows was asked for from a mixture ordered for "
-            f"{index.batch_size}."
-        )
-    ordered = [readers[task] for task in index.tasks]
+    tasks = course.tasks
+    is_marked = np.array([task in marked for task in tasks], np.uint8)
 
     def fetch(step: int, places: np.ndarray) -> dict[str, np.ndarray]:
-        tasks, rows = index.lookup(step * batch_size + places)
+        numbers, rows = course.lookup(step, places)
+        of_length = readers[course.shape(step)[0]]
         batch: dict[str, np.ndarray] = {}
-        for task in np.unique(tasks).tolist():
-            here = np.flatnonzero(tasks == task)
-            for name, values in ordered[task].read(rows[here]).items():
+        for number in np.unique(numbers).tolist():
+            here = np.flatnonzero(numbers == number)
+            for name, values in of_length[tasks[number]].read(rows[here]).items():
                 if name not in batch:
                     batch[name] = np.empty((len(places), values.shape[1]), values.dtype)
                 batch[name][here] = values
+        if marked:
+            batch["replay"] = is_marked[numbers]
         return batch
 
-    # Rows are numbered in int64.
-    steps = range(start_step, 2**62 // batch_size)
-    return _stream(fetch, sharding, batch_size, steps, threads, prefetch)
+    def stream(first: int) -> Iterator[dict[str, jax.Array]]:
+        _, rows, end = course.shape(first)
+        # Rows are numbered in int64.
+        steps = range(first, 2**62 // rows if end is None else end)
+        return _stream(fetch, sharding, rows, steps, threads, prefetch)
+
+    def all_shapes(now: Iterator[dict[str, jax.Array]]) -> Generator[dict[str, jax.Array]]:
+        first: int | None = start_step
+        while first is not None:
+            yield from now
+            first = course.shape(first)[2]
+            if first is not None:
+                now = stream(first)
+
+    # Reading begins now, while the caller still compiles its step.
+    return all_shapes(stream(start_step))
 
 
 def evaluation_batches(
@@ -214,11 +240,13 @@ def _placed(
 def _place(
     rows: np.ndarray, places: np.ndarray, sharding: NamedSharding, batch_size: int
 ) -> jax.Array:
-    """Makes the global array [batch_size, L] from the rows that this process has read."""
+    """Makes the global array [batch_size, …] from the rows that this process has read."""
 
     def part(index: Any) -> np.ndarray:
         start, stop, _ = index[0].indices(batch_size)
         first = int(np.searchsorted(places, start))
-        return rows[first : first + stop - start, index[1]]
+        return rows[first : first + stop - start, *index[1:]]
 
-    return jax.make_array_from_callback((batch_size, rows.shape[1]), sharding, part)
+    if rows.ndim == 1:
+        sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[:1]))
+    return jax.make_array_from_callback((batch_size, *rows.shape[1:]), sharding, part)

@@ -1,13 +1,13 @@
-"""Which row of which task is row i of a run: a pure function of the mixture, its seed and i."""
+"""Which row of which task is row i of a mixture: a pure function of its shares, its seed and i."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 import numpy as np
 
-from twjax.config.data import Mixture
 from twjax.data import permutation, shares, stretches
 
 # Counts up when another order of rows follows from the same mixture; runs keep it in their ledger.
@@ -28,19 +28,36 @@ def rates(
     return {task: float(size) ** (1 / temperature) for task, size in clipped.items()}
 
 
+@dataclasses.dataclass(frozen=True)
+class Read:
+    """What of a task has been read: `count` rows of its order, all before `count` + the number of
+    `pending` ones, but for those.
+    """
+
+    count: int = 0
+    pending: tuple[int, ...] = ()
+
+    def places(self, more: np.ndarray) -> np.ndarray:
+        """Returns the places int64[n] in the task's order of its next rows, counted from 0 on."""
+        fresh = self.count + more
+        if not self.pending:
+            return fresh
+        waiting = np.array(self.pending, np.int64)
+        return np.where(more < len(waiting), waiting[np.minimum(more, len(waiting) - 1)], fresh)
+
+
 class MixtureIndex:
-    """The endless sequence of rows that a mixture describes, by position.
+    """The endless sequence of rows that stages of shares describe, by position.
 
-    `sizes` are rows of each task. Step s reads rows s * batch_size … (s + 1) * batch_size - 1, on
-    however many hosts. With `steps` given, a mixture whose capped tasks can't fill that many
-    raises at once.
+    `stages` are (first row, {task: relative weight}), the first from row 0 on; `sizes` are rows of
+    each task, `caps` the most rows that a task may be read, over all epochs. `read` is what was
+    read of each task before row 0: it goes on from there.
 
-    Shares: at the end of every block and of every stage, each task's rows since the start of the
-    run are within one row of its exact share. A block has `Mixture.block_rows` rows, doubled until
-    it holds a row of the stage's rarest task; the last of a stage takes the rest and may be up to
-    twice as long. From the row on at which a task has used up its `max_epochs`, its share goes to
-    the others of the stage in proportion. Inside a block, parts of `block_rows` rows or a little
-    more are within four rows.
+    Shares: at the end of every block and of every stage, each task's rows since row 0 are within
+    one row of its exact share. A block has `block_rows` rows, doubled until it holds a row of the
+    stage's rarest task; the last of a stage takes the rest and may be up to twice as long. From the
+    row on at which a task has used up its cap, its share goes to the others of the stage in
+    proportion. Inside a block, parts of `block_rows` rows or a little more are within four rows.
 
     A task's rows are read in the order of a permutation a time, one for each epoch, and go on
     where the task stopped, whatever stages lie between.
@@ -48,15 +65,19 @@ class MixtureIndex:
 
     def __init__(
         self,
-        mixture: Mixture,
+        stages: Sequence[tuple[int, Mapping[str, float | Fraction]]],
         sizes: Mapping[str, int],
         *,
-        batch_size: int,
-        steps: int | None = None,
+        seed: int = 0,
+        block_rows: int = 256,
+        caps: Mapping[str, int] | None = None,
+        read: Mapping[str, Read] | None = None,
     ):
-        self.tasks = mixture.tasks
-        self.batch_size = batch_size
-        self.mixture = mixture
+        self.stages = [
+            (start, {task: shares.exact(w) for task, w in weights.items() if w > 0})
+            for start, weights in stages
+        ]
+        self.tasks = tuple(sorted({task for _, weights in self.stages for task in weights}))
         for task in self.tasks:
             if sizes.get(task, 0) < 1:
                 raise ValueError(
@@ -64,53 +85,29 @@ class MixtureIndex:
                     "with more text or drop it."
                 )
         self.sizes = {task: sizes[task] for task in self.tasks}
-        # Rows that a task with `max_epochs` may be read, over all epochs.
-        self.caps = self._capped_rows()
-        self.segments, self._end = self._plan()
+        self.seed, self.block_rows = seed, block_rows
+        self.read = {task: (read or {}).get(task, Read()) for task in self.tasks}
+        self.caps = {task: rows for task, rows in (caps or {}).items() if task in self.sizes}
+        self.segments, self.end = self._plan()
         self._starts = np.array([segment.stretch.start for segment in self.segments], np.int64)
         self._sizes = np.array([self.sizes[task] for task in self.tasks], np.int64)
-        self._keys = np.array([permutation.key_of(mixture.seed, "task", t) for t in self.tasks])
-        if steps is not None and self._end is not None and steps * batch_size > self._end:
-            raise ValueError(self._spent(f"the run needs {steps} steps"))
-
-    def _capped_rows(self) -> dict[str, int]:
-        caps = self.mixture.max_epochs
-        by_task = caps if isinstance(caps, dict) else dict.fromkeys(self.tasks, caps)
-        rows = {}
-        for task, size in self.sizes.items():
-            cap = by_task.get(task)
-            if cap is not None:
-                rows[task] = math.floor(shares.exact(cap) * size)
-                if rows[task] < 1:
-                    raise ValueError(
-                        f"Mixture.max_epochs of {task} ({cap}) leaves none of its {size} rows."
-                    )
-        unknown = sorted(set(by_task) - set(self.tasks))
-        if unknown:
-            raise ValueError(
-                f"Mixture.max_epochs names {', '.join(unknown)}, which no stage reads; the tasks "
-                f"are {', '.join(self.tasks)}."
-            )
-        return rows
+        self._keys = np.array([permutation.key_of(seed, "task", t) for t in self.tasks])
 
     def _plan(self) -> tuple[list[shares.Segment], int | None]:
         """Returns the segments and the row at which tasks are used up, if any."""
-        stages = [
-            (start * self.batch_size, {t: shares.exact(w) for t, w in weights.items() if w > 0})
-            for start, weights in self.mixture.stages
-        ]
-        cuts, end = stretches.plan(stages, self.caps)
+        left = {task: max(rows - self.read[task].count, 0) for task, rows in self.caps.items()}
+        cuts, end = stretches.plan(self.stages, left)
         for cut in cuts:
             task = min(cut.shares, key=lambda task: cut.shares[task])
             if cut.shares[task] < stretches.MIN_SHARE:
-                share, step = float(cut.shares[task]), cut.start // self.batch_size
                 raise ValueError(
-                    f"Mixture.stages: task {task} has a share of {share:.1e} from step {step} on, "
+                    f"Mixture.stages: task {task} has a share of {float(cut.shares[task]):.1e}, "
                     "less than a row in 10^8; raise its weight or leave it out."
                 )
-        part = self.mixture.block_rows
+        part = self.block_rows
         blocks = [shares.block_length(cut, part) for cut in cuts]
-        counts = stretches.settle(cuts, blocks)
+        # Without a cut all tasks are spent from the start.
+        counts = stretches.settle(cuts, blocks) if cuts else []
         segments = []
         for number, (cut, block) in enumerate(zip(cuts, blocks, strict=True)):
             tasks = tuple(sorted(cut.shares))
@@ -127,45 +124,60 @@ class MixtureIndex:
         self._before = counts
         return segments, end
 
-    def _spent(self, need: str) -> str:
-        caps = self.mixture.max_epochs
-        rows = ", ".join(
-            f"{task} ({self.sizes[task]} rows, at most "
-            f"{caps.get(task, 'any') if isinstance(caps, dict) else caps} epochs)"
-            for task in self.tasks
-        )
-        end = self._end or 0
-        step = end // self.batch_size
-        stage = max(start for start, _ in self.mixture.stages if start * self.batch_size <= end)
-        return (
-            f"Mixture.max_epochs: no task of the stage from step {stage} on has rows left at step "
-            f"{step}, and {need}: {rows}; raise max_epochs, add tasks or train fewer steps."
-        )
-
     def lookup(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns (task, row) int64[n] of positions `rows` of the stream, in any order.
 
         `task` indexes `tasks`; `row` is the number of the task's cached row.
         """
         rows = np.asarray(rows, np.int64)
-        if rows.size and (rows.min() < 0 or (self._end is not None and rows.max() >= self._end)):
-            raise IndexError(self._spent(f"row {rows.max()} was asked for"))
+        if rows.size and (rows.min() < 0 or (self.end is not None and rows.max() >= self.end)):
+            raise IndexError(f"row {rows.max()} was asked for; all tasks are spent at {self.end}")
         task, count = np.empty_like(rows), np.empty_like(rows)
         where = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(where).tolist():
             segment, here = self.segments[number], np.flatnonzero(where == number)
-            local, given = segment.deal(rows[here] - segment.stretch.start, self.mixture.seed)
+            local, given = segment.deal(rows[here] - segment.stretch.start, self.seed)
             task[here] = np.array([self.tasks.index(name) for name in segment.tasks])[local]
             count[here] = given
+        for number, name in enumerate(self.tasks):
+            here = task == number
+            count[here] = self.read[name].places(count[here])
         epoch, index = np.divmod(count, self._sizes[task])
         keys = permutation.subkey(self._keys[task], epoch)
         return task, permutation.permute(index, self._sizes[task], keys)
 
     def counts(self, rows: int) -> dict[str, int]:
         """Returns how many of the first `rows` positions each task has."""
-        if rows < 0 or (self._end is not None and rows > self._end):
-            raise IndexError(self._spent(f"row {rows} was asked for"))
+        if rows < 0 or (self.end is not None and rows > self.end):
+            raise IndexError(f"row {rows} was asked for; all tasks are spent at {self.end}")
+        if not rows:
+            return dict.fromkeys(self.tasks, 0)
         number = int(np.searchsorted(self._starts, rows, side="right")) - 1
         segment = self.segments[number]
-        tally = segment.tally(rows - segment.stretch.start, self.mixture.seed)
+        tally = segment.tally(rows - segment.stretch.start, self.seed)
         return self._before[number] | dict(zip(segment.tasks, tally, strict=True))
+
+    def read_until(self, rows: int) -> dict[str, Read]:
+        """Returns what has been read of each task after `rows` positions.
+
+        Rows are shuffled in parts: in the middle of one, some are read before others that come
+        first in the order of their task.
+        """
+        counts = self.counts(rows)
+        later: dict[str, list[int]] = {task: [] for task in self.tasks}
+        number = int(np.searchsorted(self._starts, rows, side="right")) - 1
+        if rows and self.end != rows:
+            segment = self.segments[number]
+            first = segment.stretch.start
+            low, length, *_ = segment.parts(np.array([rows - first]), self.seed)
+            rest = np.arange(rows - first, low[0] + length[0])
+            if low[0] < rows - first:
+                task, given = segment.deal(rest, self.seed)
+                for place, name in enumerate(segment.tasks):
+                    later[name] = given[task == place].tolist()
+        found = {}
+        for name, read in self.read.items():
+            here = sorted(read.places(np.array(later[name], np.int64)).tolist())
+            reached = counts[name] + len(here)
+            found[name] = Read(read.count + counts[name], (*here, *read.pending[reached:]))
+        return found

@@ -61,19 +61,26 @@ class RecordSource(seqio.DataSource):
         return False
 
     @property
+    def suffixes(self) -> tuple[str, ...]:
+        """How the names of files end that are read."""
+        return SUFFIXES
+
+    @property
     def files(self) -> tuple[pathlib.Path, ...]:
         """The files there are, in order of their names; OSError if there is none."""
         path = pathlib.Path(os.environ.get(FOLDER, "")) / self.path
         if path.is_dir():
-            found = tuple(sorted(p for p in path.iterdir() if p.name.endswith(SUFFIXES)))
+            found = tuple(sorted(p for p in path.iterdir() if p.name.endswith(self.suffixes)))
             if found:
                 return found
         elif path.is_file():
-            if path.name.endswith(SUFFIXES):
+            if path.name.endswith(self.suffixes):
                 return (path,)
-            raise ValueError(f"{path}: records are {', '.join(SUFFIXES)} files.")
+            raise ValueError(f"{path}: records are {', '.join(self.suffixes)} files.")
         hint = "" if pathlib.Path(self.path).is_absolute() else f"; ${FOLDER} is where it begins"
-        raise FileNotFoundError(f"{path}: no file of records here ({', '.join(SUFFIXES)}){hint}.")
+        raise FileNotFoundError(
+            f"{path}: no file of records here ({', '.join(self.suffixes)}){hint}."
+        )
 
     def fingerprint(self, split: str) -> dict[str, Any]:
         """Returns what a split's examples depend on: the files, the reader, the split's rule."""
@@ -149,7 +156,7 @@ class RecordSource(seqio.DataSource):
             name = record.get("id")
             if not isinstance(name, str):
                 raise ValueError(f"{path}: record {number} has no id, or one that isn't a string.")
-            if (_share(name) < self.validation) != held_out:
+            if (share(name) < self.validation) != held_out:
                 continue
             try:
                 for example in self.reader(record):
@@ -165,7 +172,7 @@ class RecordSource(seqio.DataSource):
         """Returns the examples with the lowest hashes, for few-shot prompts."""
         split = self.splits[0]
         found = (pair for path in self.files for pair in self._examples(path, split))
-        chosen = heapq.nsmallest(_POOL, found, key=lambda pair: _share(f"pool/{pair[1].id}"))
+        chosen = heapq.nsmallest(_POOL, found, key=lambda pair: share(f"pool/{pair[1].id}"))
         return [(record, example.fields) for record, example in chosen]
 
     def _solved(
@@ -230,7 +237,8 @@ def _unwrap(reader: Any) -> tuple[Any, dict[str, Any]]:
     return reader, arguments
 
 
-def _share(name: str) -> float:
+def share(name: str) -> float:
+    """Returns a number in [0, 1) for an id: below `validation`, it is held out."""
     digest = hashlib.blake2b(name.encode(), digest_size=8, key=_KEY).digest()
     return int.from_bytes(digest, "little") / 2**64
 

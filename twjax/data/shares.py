@@ -25,9 +25,9 @@ from twjax.data import permutation
 from twjax.data.stretches import Stretch
 
 
-def exact(number: float) -> Fraction:
+def exact(number: float | Fraction) -> Fraction:
     """Returns the decimal that a float was written as: 0.7 is 7/10."""
-    return Fraction(repr(number))
+    return number if isinstance(number, Fraction) else Fraction(repr(number))
 
 
 def block_length(stretch: Stretch, shortest: int) -> int:

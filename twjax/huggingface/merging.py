@@ -22,8 +22,12 @@ from twjax.progress import Progress, say
 from twjax.storage import read_json, write_json
 
 MERGE_FILE = "twjax_merge.json"
-# Elements of a tensor that are merged at once, by each of the threads: 16 MiB of float32 a model.
+# What the blocks of all threads together may take.
+BLOCKS_BYTES = 1 << 29
+# Elements that a thread reads at once, at most.
 BLOCK = 4 << 20
+# Elements that a method is given at once: what it makes in between stays in the processor's cache.
+PART = 1 << 16
 GENERATION = "generation_config.json"
 TEMPLATE = "chat_template.jinja"
 
@@ -73,6 +77,9 @@ class Models:
         }
         self.vocabulary = sorted(vocabulary & self.first.names.keys())
         self.skipped = self.vocabulary if len(sizes) > 1 else []
+        # Of each element a thread holds what the models store, the result in float32 and as stored.
+        element = 4 * (len(self.folders) + 2)
+        self.block = min(BLOCK, max(1, BLOCKS_BYTES // (THREADS * element)))
 
     def __enter__(self) -> Models:
         return self
@@ -85,22 +92,22 @@ class Models:
         return self.first.reader.tensors[self.first.names[tensor]].shape
 
     def rows(self) -> Iterator[Rows]:
-        """Yields all tensors cut into rows that make up at most `BLOCK` elements."""
+        """Yields all tensors cut into rows that make up at most `block` elements."""
         for tensor in self.first.names:
             shape = self.shape(tensor)
-            step = max(1, BLOCK // math.prod(shape[1:]))
+            step = max(1, self.block // math.prod(shape[1:]))
             for first in range(0, shape[0], step):
                 yield Rows(tensor, first, min(first + step, shape[0]))
 
     def read(self, number: int, rows: Rows) -> np.ndarray:
-        """Returns rows of one model's tensor in float32."""
+        """Returns rows of one model's tensor as they are stored."""
         folder = self.folders[number]
         shape = self.shape(rows.tensor)
         box = (slice(rows.first, rows.stop), *(slice(0, size) for size in shape[1:]))
         actual = folder.names[_stored(folder, rows.tensor)]
         values = folder.reader.read(actual, box)
         folder.reader.check_finite(actual, values)
-        return values.astype(np.float32)
+        return values
 
     def read_all(self, rows: Rows) -> list[np.ndarray]:
         """Returns rows of every model's tensor; a folder that stands twice is read once."""
@@ -111,7 +118,7 @@ class Models:
         return [read[id(folder)] for folder in self.folders]
 
     def scan(self) -> Iterator[list[np.ndarray]]:
-        """Yields the same rows of every model, all tensors in turn; shows progress."""
+        """Yields the same elements of every model in float32, all in turn; shows progress."""
         total = sum(math.prod(self.shape(tensor)) for tensor in self.first.names)
         with (
             Progress(total, "compare", "weights") as progress,
@@ -119,7 +126,8 @@ class Models:
         ):
             work = (lambda rows=rows: self.read_all(rows) for rows in self.rows())
             for blocks in _in_order(pool, work):
-                yield blocks
+                for _, parts in _parts(blocks):
+                    yield parts
                 progress.update(blocks[0].size)
 
     def _check_network(self, folder: HubFolder) -> None:
@@ -152,7 +160,7 @@ class Models:
 
 def merge(
     models: Models,
-    method: Method,
+    prepare: Callable[[], tuple[Method, Mapping[str, Any]]],
     out: pathlib.Path,
     *,
     record: Mapping[str, Any],
@@ -163,12 +171,15 @@ def merge(
 ) -> dict[str, Any]:
     """Writes the merged folder, laid out as the first model's; returns what `MERGE_FILE` records.
 
+    `prepare` is called once it is sure that the folder can be made, and returns the method and what
+    to record of it beside `record`.
     `dtype` is "source", each tensor in the first model's, or one of `tensors.DTYPES`' names for
     all. `talks` is the model whose chat template and generation settings the result gets, and its
     tokenizer where the vocabularies are equal; `copied_rows` are ids whose embedding and output
     rows are its, unmerged.
     """
     first = models.first
+    _check_place(out, models)
     _check_rows(copied_rows, talks, first)
     headers = {
         name: shard.header if dtype == "source" else _recast(first, shard.header, dtype)
@@ -177,6 +188,7 @@ def merge(
     entries = {n: e for header in headers.values() for n, e in _entries(header).items()}
     needs = sum(e["data_offsets"][1] - e["data_offsets"][0] for e in entries.values())
     with whole_folder(out, force=force, needs=needs) as partial:
+        method, learnt = prepare()
         changes = _write_files(partial, models, talks)
         if dtype != "source":
             _write_dtype(partial, headers, dtype)
@@ -191,6 +203,7 @@ def merge(
         found = {
             "twjax": __version__,
             **record,
+            **learnt,
             "models": [str(folder.path.resolve()) for folder in models.folders],
             "dtype": dtype,
             "not_merged": models.skipped,
@@ -217,9 +230,13 @@ def _write_weights(
         skipped = rows.tensor in models.skipped
         blocks = [models.read(0, rows)] if skipped else models.read_all(rows)
         width = math.prod(blocks[0].shape[1:])
-        merged = blocks[0]
-        if not skipped:
-            merged = method(rows.tensor, rows.first * width, blocks)
+        merged = np.empty(blocks[0].shape, np.float32)
+        flat = merged.reshape(-1)
+        for place, parts in _parts(blocks):
+            made = parts[0]
+            if not skipped:
+                made = method(rows.tensor, rows.first * width + place, parts)
+            flat[place : place + made.size] = made
         if talks is not None and rows.tensor in models.vocabulary:
             for row in copied_rows:
                 if rows.first <= row < rows.stop:
@@ -244,6 +261,13 @@ def _write_weights(
             progress.update(count)
 
 
+def _parts(blocks: Sequence[np.ndarray]) -> Iterator[tuple[int, list[np.ndarray]]]:
+    """Yields at most `PART` elements of blocks at a time, in float32, and the first one's place."""
+    flat = [block.reshape(-1) for block in blocks]
+    for first in range(0, flat[0].size, PART):
+        yield first, [block[first : first + PART].astype(np.float32) for block in flat]
+
+
 def _in_order(
     pool: concurrent.futures.ThreadPoolExecutor, work: Iterable[Callable[[], Any]]
 ) -> Iterator[Any]:
@@ -262,6 +286,15 @@ def _stored(folder: HubFolder, tensor: str) -> str:
         return tensor
     weight = next(piece.weight for piece in folder.binding.aliases if piece.tensor == tensor)
     return folder.binding.pieces[weight][0].tensor
+
+
+def _check_place(out: pathlib.Path, models: Models) -> None:
+    """Refuses a folder that is, or holds, a model to merge: replacing it would take that away."""
+    place = out.resolve()
+    for path in dict.fromkeys(folder.path for folder in models.folders):
+        if path.resolve().is_relative_to(place):
+            what = "is" if path.resolve() == place else f"holds {path},"
+            raise ValueError(f"{out} {what} one of the models to merge; name another folder.")
 
 
 def _check_rows(rows: Sequence[int], talks: HubFolder | None, first: HubFolder) -> None:

@@ -16,6 +16,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from twjax.config import Model
+from twjax.models.adapters import project
 from twjax.models.spec import Initializer, normal, ones, weight, zeros
 from twjax.parallel.sharding import constrain
 
@@ -114,7 +115,7 @@ def declare_attention(
 
 def heads(w: Weights, name: str, y_BSD: jax.Array, config: Model, prefix: str = "") -> jax.Array:
     """Returns the queries, keys or values ("q", "k", "v") [B, S, heads, H] of activations."""
-    x_BSNH = jnp.einsum("BSD,DNH->BSNH", y_BSD, w[prefix + name])
+    x_BSNH = project(w, prefix + name, y_BSD, "BSD,DNH->BSNH")
     x_BSNH = add_bias(x_BSNH, w, f"{prefix}{name}_bias")
     scale = f"{prefix}{name}_norm"
     if scale in w:
@@ -124,7 +125,7 @@ def heads(w: Weights, name: str, y_BSD: jax.Array, config: Model, prefix: str = 
 
 def out(w: Weights, mixed_BSNH: jax.Array, prefix: str = "") -> jax.Array:
     """Returns what attention adds to the residual stream [B, S, D]."""
-    out_BSD = jnp.einsum("BSNH,NHD->BSD", mixed_BSNH, w[prefix + "o"])
+    out_BSD = project(w, prefix + "o", mixed_BSNH, "BSNH,NHD->BSD")
     return checkpoint_name(add_bias(out_BSD, w, f"{prefix}o_bias"), "out")
 
 
@@ -154,10 +155,10 @@ def mlp(w: Weights, y_BSD: jax.Array, config: Model, seq: str | None = "seq") ->
     activation = ACTIVATIONS[config.activation]
 
     def wide(name: str) -> jax.Array:
-        x_BSF = add_bias(jnp.einsum("BSD,DF->BSF", y_BSD, w[name]), w, f"{name}_bias")
+        x_BSF = add_bias(project(w, name, y_BSD, "BSD,DF->BSF"), w, f"{name}_bias")
         return checkpoint_name(x_BSF, name)
 
     hidden_BSF = activation(wide("gate")) * wide("up") if config.gated else activation(wide("up"))
     hidden_BSF = constrain(hidden_BSF, "batch", seq, "mlp")
-    down_BSD = jnp.einsum("BSF,FD->BSD", hidden_BSF, w["down"])
+    down_BSD = project(w, "down", hidden_BSF, "BSF,FD->BSD")
     return checkpoint_name(add_bias(down_BSD, w, "down_bias"), "down")

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from twjax.config import Model
+from twjax.config.keeping import Adapter
+from twjax.models.adapters import prepared
 from twjax.models.spec import is_spec
 from twjax.parallel.sharding import constrain
 
@@ -18,8 +20,9 @@ class Output:
     """A network's configuration and weights' specs, and what follows from these alone."""
 
     config: Model
-    # It follows from the configuration, which alone makes two networks equal.
+    # They follow from the configuration and the adapter, which make two networks equal.
     specs: Any = dataclasses.field(compare=False)
+    adapter: Adapter | None = None
 
     def head(self, params: Any, dtype: Any) -> jax.Array:
         """Returns the output projection [D, V], gathered over everything but the vocabulary."""
@@ -37,12 +40,13 @@ class Output:
 
     def cast(self, params: Any, dtype: Any) -> Any:
         """Casts the weights of matrix products; norm scales and biases stay float32."""
-        return jax.tree.map(
+        cast = jax.tree.map(
             lambda spec, value: value.astype(dtype) if spec.matmul else value,
             self.specs,
             params,
             is_leaf=is_spec,
         )
+        return cast if self.adapter is None else prepared(self, params, cast)
 
 
 def bent_logits(logits: jax.Array, config: Model) -> jax.Array:

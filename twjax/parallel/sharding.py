@@ -66,6 +66,11 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, activation_spec("batch", "seq"))
 
 
+def rows_sharding(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of numbers of a batch's rows [batch]."""
+    return NamedSharding(mesh, activation_spec("batch"))
+
+
 def batch_shards(mesh: Mesh) -> int:
     """Returns into how many parts the rows of a batch are divided."""
     return math.prod(mesh.shape[axis] for axis in RULES["batch"])

@@ -16,17 +16,20 @@ import numpy as np
 
 from twjax.config import ConfigError, Run
 from twjax.data.row_format import row_dtype
+from twjax.models.adapters import adapted
 from twjax.models.network import network as declare
 from twjax.models.spec import count_weights
 from twjax.parallel.mesh import axis_sizes, make_mesh
-from twjax.parallel.sharding import RULES, batch_sharding
+from twjax.parallel.sharding import RULES, batch_sharding, rows_sharding
 from twjax.planning import hlo
 from twjax.planning.flops import model_flops_per_row
 from twjax.planning.topology import Topology
+from twjax.training.base import FrozenBase
 from twjax.training.optimizer import make_optimizer
-from twjax.training.schedule import make_schedule
+from twjax.training.source import run_schedule
 from twjax.training.state import TrainState, abstract_state
 from twjax.training.step import make_train_step
+from twjax.training.trained import Trained
 
 
 class CompilerError(RuntimeError):
@@ -37,6 +40,7 @@ class CompilerError(RuntimeError):
 class Memory:
     """HBM of one device in bytes, by what it holds while the step runs.
 
+    `parameters` are the run's and, in the computation's dtype, those of its base that it trains.
     `layout` is what the device's tiled layouts add to the arguments; `outputs` what doesn't reuse
     the donated state's memory. When the program doesn't fit, `temporaries` is what the compiler
     still needed when it gave up, so the total may be more than this.
@@ -121,22 +125,28 @@ def check(run: Run, topology: Topology) -> dict[str, int]:
 def plan(run: Run, topology: Topology) -> Plan:
     """Compiles one step of `run` for `topology`; no weight is ever allocated.
 
+    Where the batch or the rows grow in the run, it is the step with the most tokens.
     Raises `ConfigError` for a batch or a weight that can't be divided, and `CompilerError` with
     the compiler's own reason when it fails otherwise than by running out of HBM.
     """
     sizes = check(run, topology)
+    run = heaviest(run)
     mesh = make_mesh(run.mesh, topology.devices())
     network = declare(run.model)
-    start = run.schedule.start
-    schedule = make_schedule(run.schedule, run.steps, 0.0 if isinstance(start, str) else start)
-    optimizer = make_optimizer(run.optimizer, schedule, network.specs)
-    state, batch = abstract_state(network, optimizer, mesh), abstract_batch(run, mesh)
-    step = make_train_step(network, run, optimizer, schedule, mesh)
+    # The rate of a source is a number like any other to the compiler.
+    schedule = run_schedule(run, 1e-5)
+    base, network = network, adapted(network, run.adapter)
+    trained = Trained.of(run, network.specs)
+    optimizer = make_optimizer(run.optimizer, schedule, trained.specs)
+    frozen = FrozenBase.of(run, base, trained, mesh)
+    state, batch = abstract_state(network, optimizer, mesh, trained), abstract_batch(run, mesh)
+    step = make_train_step(network, run, optimizer, schedule, mesh, trained, frozen)
+    kept = () if frozen is None else (frozen.abstract(),)
 
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="twjax-plan-") as dump:
         with jax.set_mesh(mesh):
-            lowered = step.lower(state, batch)
+            lowered = step.lower(state, batch, *kept)
         compiled, needed = _compile(lowered, dump)
         text = _module_text(compiled, pathlib.Path(dump))
         allocated = _allocated(pathlib.Path(dump))
@@ -149,23 +159,45 @@ def plan(run: Run, topology: Topology) -> Plan:
         num_parameters=count_weights(network.specs),
         tokens=tokens,
         model_flops=run.data.batch_size
-        * model_flops_per_row(run.model, network.specs, run.data.lengths),
-        memory=_memory(compiled, needed, allocated, state, batch, topology.chip.usable_bytes),
+        * model_flops_per_row(run.model, base.specs, run.data.lengths),
+        memory=_memory(
+            compiled, needed, allocated, state, batch, kept, topology.chip.usable_bytes
+        ),
         work=None if text is None else hlo.analyse(text),
         compile_seconds=seconds,
     )
+
+
+def shapes(run: Run) -> list[Run]:
+    """Returns the run once for each shape that its batches have, with that one only."""
+    found = []
+    for _, rows, length in run.reading.shapes(run.steps):
+        data = dataclasses.replace(
+            run.data, batch_size=rows, seq_len=length, batch_ramp=(), seq_len_stages=()
+        )
+        found.append(dataclasses.replace(run, data=data))
+    return found
+
+
+def heaviest(run: Run) -> Run:
+    """Returns the run with the shape of its batches that has the most tokens."""
+    return max(shapes(run), key=lambda shape: shape.data.batch_size * sum(shape.data.lengths))
 
 
 def abstract_batch(run: Run, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns the shapes, dtypes and shardings of a batch of cached rows."""
     both = isinstance(run.data.seq_len, tuple)
     fields = row_dtype("encoder_decoder" if both else "decoder", run.data.seq_len).fields or {}
-    return {
+    batch = {
         name: jax.ShapeDtypeStruct(
             (run.data.batch_size, *field.shape), field.base, sharding=batch_sharding(mesh)
         )
         for name, (field, *_) in fields.items()
     }
+    if run.distillation is not None:
+        rows = (run.data.batch_size,)
+        batch["replay"] = jax.ShapeDtypeStruct(rows, np.uint8, sharding=rows_sharding(mesh))
+    return batch
 
 
 def _compile(lowered: Any, dump: str) -> tuple[Any, float]:
@@ -234,10 +266,11 @@ def _memory(
     allocated: float | None,
     state: TrainState,
     batch: Any,
+    kept: Any,
     usable: float,
 ) -> Memory:
-    parameters = _device_bytes(state.params)
-    optimizer = _device_bytes(state.optimizer) + _device_bytes(state.step)
+    parameters = _device_bytes((state.params, kept))
+    optimizer = _device_bytes((state.optimizer, state.step, state.average))
     rows = _device_bytes(batch)
     arguments = parameters + optimizer + rows
     if compiled is None:

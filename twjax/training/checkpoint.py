@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from twjax.config import Checkpoint
+from twjax.models import parts
 from twjax.progress import say
 from twjax.training import stored
 from twjax.training.state import TrainState
@@ -120,22 +121,32 @@ class Checkpoints:
         )
         return Restored(TrainState(**items["state"]), items["meta"])
 
-    def params(self, abstract: Any, step: int) -> Any:
-        """Reads one step's parameters alone into the shapes, dtypes and shardings of `abstract`."""
+    def params(self, abstract: Any, step: int, average: Any = None) -> Any:
+        """Reads one step's parameters alone into the shapes, dtypes and shardings of `abstract`.
+
+        `average` is the part of `abstract` that is taken from the average instead.
+        """
         tree = {"params": abstract}
+        if average is not None:
+            names = parts.names_of(abstract) - parts.names_of(average)
+            tree = {"params": parts.take(abstract, names), "average": average}
         args = ocp.args.PyTreeRestore(
             item=tree,
             restore_args=ocp.checkpoint_utils.construct_restore_args(tree),
             partial_restore=True,
         )
-        return self._restore(step, state=args)["state"]["params"]
+        found = self._restore(step, state=args)["state"]
+        return parts.put(found["params"], found.get("average", {}))
 
     def meta(self, step: int) -> dict[str, Any]:
         """Returns the JSON that was saved with one step's checkpoint."""
         return self._restore(step, meta=ocp.args.JsonRestore())["meta"]
 
-    def arrays(self, step: int) -> dict[str, StoredArray]:
-        """Opens one step's parameters by name ("layers/q") without reading their values."""
+    def arrays(self, step: int, *, average: bool = False) -> dict[str, StoredArray]:
+        """Opens one step's parameters by name ("layers/q") without reading their values.
+
+        With `average` those that have one are their average.
+        """
         with ocp.CheckpointManager(
             self._folder,
             item_handlers={"state": stored.reading_handler()},
@@ -148,9 +159,16 @@ class Checkpoints:
             except Exception as error:
                 raise self._restore_error(step, error) from error
         leaves = jax.tree_util.tree_leaves_with_path(
-            found["params"], is_leaf=lambda leaf: isinstance(leaf, StoredArray)
+            parts.put(found["params"], found["average"] if average else {}),
+            is_leaf=lambda leaf: isinstance(leaf, StoredArray),
         )
         return {"/".join(str(key.key) for key in path): array for path, array in leaves}
+
+    def remove_after(self, step: int) -> None:
+        """Deletes the checkpoints of later steps."""
+        self.wait()
+        for later in [number for number in self.steps if number > step]:
+            self._manager.delete(later)
 
     def _restore(self, step: int, **args: Any) -> Any:
         try:
@@ -284,4 +302,5 @@ def _everywhere(here: bool) -> bool:
 
 
 def _as_tree(state: TrainState) -> dict[str, Any]:
-    return {"step": state.step, "params": state.params, "optimizer": state.optimizer}
+    tree = {"step": state.step, "params": state.params, "optimizer": state.optimizer}
+    return tree if state.average is None else tree | {"average": state.average}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
@@ -17,13 +17,42 @@ from twjax.training.metrics import MetricsLog
 from twjax.training.state import TrainState
 from twjax.training.step import Batch, Metrics
 
+StepFn = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """How a run goes on: its step, and `batches(s)`, which yields those of steps s, s + 1, …"""
+
+    step_fn: StepFn
+    batches: Callable[[int], Generator[Batch]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Back:
+    """The run goes on from the checkpoint of an earlier step."""
+
+    step: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Halt:
+    """The run ends here with an error, when its state is saved."""
+
+    error: Exception
+
+
+# What follows from an evaluation; None: nothing changes.
+Answer = Way | Back | Halt | None
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a loop ended: the state, and whether it was asked to stop before the last step."""
+    """How a loop ended: the state, whether before the last step, and where to go back to."""
 
     state: TrainState
     stopped: bool
+    back: int | None = None
 
 
 def train_loop(
@@ -31,36 +60,46 @@ def train_loop(
     state: TrainState,
     *,
     start: int,
-    step_fn: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
-    batches: Callable[[int], Iterator[Batch]],
+    way: Way,
     evaluate: Callable[[Any, int], list[dict[str, Any]]],
+    answer: Callable[[int, list[dict[str, Any]]], Answer],
     checkpoints: Checkpoints,
     metrics: MetricsLog,
 ) -> Outcome:
     """Trains from step `start` to `run.steps`.
 
-    `batches(s)` yields the batches of steps s, s + 1, …; `evaluate(params, step)` returns one
-    record a task. Evaluation comes before the save of the same step, and is repeated on resume
-    when the log lacks it, so that no restart leaves a gap.
+    `evaluate(params, step)` returns one record a task, and `answer(step, records)` what follows.
+    Evaluation comes before the save of the same step, and is repeated on resume when the log lacks
+    it, so that no restart leaves a gap.
     """
     every, save_every = run.evaluation.every, run.checkpoint.every
-    stopped = False
+    stopped, halt = False, None
 
     looks = bool(run.evaluation.tasks or run.evaluation.prompts)
 
-    def look(step: int) -> None:
-        if looks:
-            metrics.flush()
-            began = time.perf_counter()
-            metrics.evaluation(step, evaluate(state.params, step))
-            metrics.pause(time.perf_counter() - began)
+    def look(step: int) -> Answer:
+        if not looks:
+            return None
+        metrics.flush()
+        began = time.perf_counter()
+        records = evaluate(state.params, step)
+        metrics.evaluation(step, records)
+        answered = answer(step, records)
+        metrics.pause(time.perf_counter() - began)
+        return answered
 
     with StopSignal() as stop, Progress(run.steps, "train", "step", start) as progress:
         if (start % every == 0 or start == run.steps) and not metrics.was_evaluated(start):
-            look(start)
-        stream = batches(start)
+            answered = look(start)
+            if isinstance(answered, Way):
+                way = answered
+            elif isinstance(answered, Halt):
+                raise answered.error
+            elif isinstance(answered, Back):
+                return Outcome(state, False, answered.step)
+        stream = way.batches(start)
         for step in range(start + 1, run.steps + 1):
-            state, values = step_fn(state, next(stream))
+            state, values = way.step_fn(state, next(stream))
             metrics.train(step, values)
             note = ""
             if step % run.log_every == 0 or step == start + 1:
@@ -72,14 +111,25 @@ def train_loop(
             stopped = step < run.steps and stop.requested(step)
             # Whoever asked to stop may not wait for an evaluation; resuming makes up for it.
             if (step % every == 0 or step == run.steps) and not stopped:
-                look(step)
-            if step % save_every == 0 or step == run.steps or stopped:
+                answered = look(step)
+                if isinstance(answered, Back):
+                    checkpoints.wait()
+                    return Outcome(state, False, answered.step)
+                if isinstance(answered, Halt):
+                    halt = answered
+                elif isinstance(answered, Way) and step < run.steps:
+                    # What was read ahead belongs to the way before.
+                    stream.close()
+                    way, stream = answered, answered.batches(step)
+            if step % save_every == 0 or step == run.steps or stopped or halt:
                 metrics.flush()
                 began = time.perf_counter()
                 checkpoints.save(state, step, {"step": step, "tokens": metrics.tokens})
                 metrics.pause(time.perf_counter() - began)
-            if stopped:
+            if stopped or halt:
                 break
         checkpoints.wait()
         jax.block_until_ready(state.step)
+    if halt:
+        raise halt.error
     return Outcome(state, stopped)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from twjax.config import Model
 from twjax.parallel.sharding import constrain
+from twjax.training.divergence import Base, Comparison, divergence
 
 
 class LossSums(NamedTuple):
@@ -67,8 +68,38 @@ def next_token_loss(
     and get no probability. The z term is PaLM's (Chowdhery et al. 2022, §5).
     """
     targets_BS, weights_BS = _shift(tokens_BS, loss_weights_BS, ahead)
-    static = (vocab_size, chunks, z_loss, bend)
-    return _loss(hidden_BSD, head_DV, targets_BS, weights_BS, static)
+    static = (vocab_size, chunks, z_loss, bend, None)
+    return _loss(hidden_BSD, head_DV, targets_BS, weights_BS, None, static)[:2]
+
+
+def distilled_loss(
+    hidden_BSD: jax.Array,
+    head_DV: jax.Array,
+    tokens_BS: jax.Array,
+    loss_weights_BS: jax.Array,
+    base: Base,
+    how: Comparison,
+    *,
+    vocab_size: int,
+    chunks: int,
+    z_loss: float = 0.0,
+    bend: Bend = NO_BEND,
+    ahead: int = 1,
+) -> tuple[jax.Array, tuple[LossSums, jax.Array]]:
+    """Returns `next_token_loss` + factor · T² · KL, its sums, and the KL(base ‖ model) in nats.
+
+    The KL is summed over the predicted tokens of the rows that count; nothing flows back into the
+    base. The base's logits, too, exist for S / chunks positions at a time.
+    """
+    targets_BS, weights_BS = _shift(tokens_BS, loss_weights_BS, ahead)
+    static = (vocab_size, chunks, z_loss, bend, how)
+    objective, *sums = _loss(hidden_BSD, head_DV, targets_BS, weights_BS, base, static)
+    return objective, (sums[0], sums[1])
+
+
+def predicted(loss_weights_BS: jax.Array, ahead: int) -> jax.Array:
+    """Returns each row's predicted tokens, float32 [B], as the losses here count them."""
+    return jnp.sum(_shift(loss_weights_BS, loss_weights_BS, ahead)[1], axis=1)
 
 
 def next_token_sums(
@@ -114,10 +145,11 @@ def _split(arrays: tuple[jax.Array, ...], chunks: int) -> tuple[jax.Array, ...]:
 class _Softmax(NamedTuple):
     """What the gradient of a piece needs.
 
-    exp(logits - max), its sum, the log-normaliser, where the targets are, and the slope of the
-    logits over hidden · head, None where it is 1.
+    The logits, exp(logits - max), its sum, the log-normaliser, where the targets are, and the slope
+    of the logits over hidden · head, None where it is 1.
     """
 
+    logits_BCV: jax.Array
     exp_BCV: jax.Array
     total_BC: jax.Array
     log_z_BC: jax.Array
@@ -157,21 +189,24 @@ def _piece(
         correct=jnp.sum((target_BC >= best_BC) * weights_BC, axis=1),
         weight=jnp.sum(weights_BC, axis=1),
     )
-    return sums, _Softmax(exp_BCV, total_BC, log_z_BC, hit_BCV, bend_BCV)
+    return sums, _Softmax(logits_BCV, exp_BCV, total_BC, log_z_BC, hit_BCV, bend_BCV)
 
 
-Static = tuple[int, int, float, Bend]
+Static = tuple[int, int, float, Bend, Comparison | None]
+# The objective, its sums, and the sum of the KL.
+Losses = tuple[jax.Array, LossSums, jax.Array]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def _loss(
     hidden_BSD: jax.Array,
     head_DV: jax.Array,
     targets_BS: jax.Array,
     weights_BS: jax.Array,
+    base: Base | None,
     static: Static,
-) -> tuple[jax.Array, LossSums]:
-    return _forward(hidden_BSD, head_DV, targets_BS, weights_BS, static)[0]
+) -> Losses:
+    return _forward(hidden_BSD, head_DV, targets_BS, weights_BS, base, static)[0]
 
 
 def _forward(
@@ -179,19 +214,25 @@ def _forward(
     head_DV: jax.Array,
     targets_BS: jax.Array,
     weights_BS: jax.Array,
+    base: Base | None,
     static: Static,
-) -> tuple[tuple[jax.Array, LossSums], tuple[jax.Array, jax.Array]]:
-    vocab_size, chunks, z_loss, bend = static
+) -> tuple[Losses, tuple[jax.Array, jax.Array]]:
+    vocab_size, chunks, z_loss, bend, how = static
 
     def piece(
-        carry: tuple[LossSums, jax.Array], part: tuple[jax.Array, ...]
-    ) -> tuple[tuple[LossSums, jax.Array], jax.Array]:
-        hidden_BCD, _, weights_BC = part
-        sums, softmax = _piece(part, head_DV, vocab_size, bend)
+        carry: tuple[LossSums, jax.Array, jax.Array], part: tuple[jax.Array, ...]
+    ) -> tuple[tuple[LossSums, jax.Array, jax.Array], jax.Array]:
+        hidden_BCD, _, weights_BC = part[:3]
+        sums, softmax = _piece(part[:3], head_DV, vocab_size, bend)
         # d(nll + z_loss z)/dlogits = w ((1 + 2 z_loss log z) p - onehot).
         scale_BC = weights_BC * (1.0 + 2.0 * z_loss * softmax.log_z_BC) / softmax.total_BC
         slope_BCV = softmax.exp_BCV * scale_BC[..., None]
         slope_BCV = slope_BCV - jnp.where(softmax.hit_BCV, weights_BC[..., None], 0.0)
+        far = jnp.zeros((), jnp.float32)
+        if base is not None and how is not None:
+            counted_BC = weights_BC * base.rows_B[:, None]
+            far, away_BCV = divergence(softmax.logits_BCV, part[3], base.head_DV, counted_BC, how)
+            slope_BCV = slope_BCV + base.factor * away_BCV
         if softmax.bend_BCV is not None:
             slope_BCV = slope_BCV * softmax.bend_BCV
         slope_BCV = slope_BCV.astype(hidden_BCD.dtype)
@@ -199,17 +240,20 @@ def _forward(
         d_head_DV = jnp.einsum(
             "BCD,BCV->DV", hidden_BCD, slope_BCV, preferred_element_type=jnp.float32
         )
-        total, head = carry
+        total, kl, head = carry
         added = jax.tree.map(lambda a, b: a + jnp.sum(b), total, sums)
-        return (added, head + d_head_DV), constrain(d_hidden_BCD, "batch", None, None)
+        return (added, kl + far, head + d_head_DV), constrain(d_hidden_BCD, "batch", None, None)
 
     zero = jnp.zeros((), jnp.float32)
-    start = (LossSums(zero, zero, zero, zero), jnp.zeros(head_DV.shape, jnp.float32))
-    parts = _split((hidden_BSD, targets_BS, weights_BS), chunks)
-    (sums, d_head_DV), pieces = jax.lax.scan(piece, start, parts)
+    start = (LossSums(zero, zero, zero, zero), zero, jnp.zeros(head_DV.shape, jnp.float32))
+    arrays = (hidden_BSD, targets_BS, weights_BS)
+    parts = _split(arrays if base is None else (*arrays, base.hidden_BSD), chunks)
+    (sums, kl, d_head_DV), pieces = jax.lax.scan(piece, start, parts)
     d_hidden_BSD = jnp.moveaxis(pieces, 0, 1).reshape(hidden_BSD.shape)
     objective = sums.nll + z_loss * sums.z
-    return (objective, sums), (d_hidden_BSD, d_head_DV.astype(head_DV.dtype))
+    if base is not None and how is not None:
+        objective = objective + base.factor * how.temperature**2 * kl
+    return (objective, sums, kl), (d_hidden_BSD, d_head_DV.astype(head_DV.dtype))
 
 
 def _backward(static: Static, saved: tuple[jax.Array, jax.Array], cotangent: Any) -> tuple:
@@ -219,6 +263,7 @@ def _backward(static: Static, saved: tuple[jax.Array, jax.Array], cotangent: Any
     return (
         (scale * d_hidden_BSD).astype(d_hidden_BSD.dtype),
         (scale * d_head_DV).astype(d_head_DV.dtype),
+        None,
         None,
         None,
     )

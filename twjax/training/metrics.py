@@ -61,6 +61,11 @@ class MetricsLog:
         """Whether the log already holds an evaluation at this step."""
         return step in self._evaluated
 
+    def evaluations(self, step: int) -> list[dict[str, Any]]:
+        """Returns what the log holds of an evaluation, one record a task."""
+        records = read_json_lines(self._path)
+        return [r for r in records if r["kind"] == "eval" and r["step"] == step]
+
     def train(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Queues the metrics of a dispatched step."""
         if self._clock is None:

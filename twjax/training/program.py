@@ -9,35 +9,55 @@ import importlib.metadata
 import pathlib
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import jax
+import optax
 
 from twjax import __version__
-from twjax.config import ConfigError, Loaded, Run, compare, load
-from twjax.config.vocab_size import check_vocab_size
-from twjax.data.loader import batches, open_mixture
+from twjax.config import ConfigError, Loaded, Run
+from twjax.data.course import Course
+from twjax.data.loader import Readers, batches, open_course
 from twjax.data.mixture import ORDER
+from twjax.models import adapters
 from twjax.models.attention import choose_attention
 from twjax.models.network import AnyNetwork
 from twjax.models.network import network as declare
 from twjax.models.spec import count_weights
 from twjax.parallel.mesh import make_mesh
-from twjax.parallel.sharding import batch_sharding, batch_shards
+from twjax.parallel.sharding import batch_sharding
 from twjax.progress import say
-from twjax.storage import atomic_writer, local_folder, read_json_lines, write_json
-from twjax.training import ledger
+from twjax.storage import atomic_writer, local_folder, write_json
+from twjax.training import branch, ledger
+from twjax.training.base import FrozenBase, read_again
 from twjax.training.checkpoint import Checkpoints, Restored
-from twjax.training.loop import train_loop
-from twjax.training.metrics import FILE as METRICS_FILE
-from twjax.training.metrics import MetricsLog, complete_evaluations
+from twjax.training.history import History
+from twjax.training.loop import Answer, Back, Halt, Outcome, StepFn, Way, train_loop
+from twjax.training.metrics import MetricsLog
 from twjax.training.new_rows import new_rows_of
 from twjax.training.optimizer import make_optimizer
+from twjax.training.preflight import (
+    check_batch,
+    check_caches,
+    check_config,
+    check_reading,
+    check_vocabulary,
+    is_complete,
+)
+from twjax.training.schedule import Rate, scaled
 from twjax.training.source import CONFIG_FILE, run_schedule
 from twjax.training.start import OpenFolder, Start, check_loss, find_start
-from twjax.training.state import abstract_state, init_state, state_shardings, with_params
+from twjax.training.state import (
+    TrainState,
+    abstract_state,
+    init_state,
+    state_shardings,
+    with_params,
+)
+from twjax.training.steering import Steering
 from twjax.training.step import make_train_step
+from twjax.training.trained import Trained
 
 
 class Watch(Protocol):
@@ -62,124 +82,299 @@ def train(
     allow_change: bool = False,
     config_name: str = "CONFIG",
     open_folder: OpenFolder | None = None,
+    branch_from: str | None = None,
 ) -> bool:
     """Trains a run to its end, from its newest checkpoint if it has one.
 
-    `open_folder` opens what "hf:DIR" in `Run.init` names.
+    `open_folder` opens what "hf:DIR" in `Run.init` names. `branch_from` ("RUN@STEP") begins a run
+    with the whole state of another one's checkpoint, at its step.
 
     Returns True when the run is finished, False when it was asked to stop; either way the state
     is on disk. Everything that can be wrong is checked before the first step.
     """
-    run = loaded.value
     run_dir = local_folder(run_dir)
-    with _only_writer(run_dir):
-        return _train(loaded, run, run_dir, make_watch, allow_change, config_name, open_folder)
+    with _only_writer(run_dir), Checkpoints(run_dir, loaded.value.checkpoint) as checkpoints:
+        if branch_from is not None:
+            branch.begin(branch_from, loaded.value, run_dir, allow_change)
+        program = _Program(loaded, run_dir, checkpoints, make_watch, allow_change, config_name)
+        program.prepare(open_folder)
+        with jax.set_mesh(program.mesh):
+            return program.run_to_end()
 
 
-def _train(
-    loaded: Loaded[Run],
-    run: Run,
-    run_dir: pathlib.Path,
-    make_watch: MakeWatch,
-    allow_change: bool,
-    config_name: str,
-    open_folder: OpenFolder | None,
-) -> bool:
-    first = jax.process_index() == 0
-    mesh = make_mesh(run.mesh)
-    _check_batch(run, mesh)
-    choose_attention(run.step.attention, mesh.devices.flat[0].platform)
-    network = declare(run.model)
-    with Checkpoints(run_dir, run.checkpoint) as checkpoints:
-        begun = bool(checkpoints.steps)
-        changes = _check_config(run, run_dir, allow_change) if begun else []
-        readers, index = open_mixture(
-            run.data, batch_size=run.data.batch_size, steps=run.steps, config=config_name
-        )
-        _check_vocabulary(run, readers)
-        vocabulary = next(iter(readers.values())).info.vocabulary["sha256"]
-        watch = make_watch(run, network, mesh, vocabulary)
-        caches = {task: reader.info.fingerprint for task, reader in readers.items()} | watch.caches
-        if begun:
-            _check_caches(run_dir, caches, allow_change)
-        source = find_start(run, run_dir, network, mesh, vocabulary, begun, open_folder)
-        schedule = run_schedule(run, source.rate if source else None)
-        optimizer = make_optimizer(
-            run.optimizer, schedule, network.specs, new_rows_of(source and source.record)
-        )
-        step_fn = make_train_step(network, run, optimizer, schedule, mesh)
+class _Program:
+    """A run between its configuration and its last checkpoint."""
 
-        with jax.set_mesh(mesh):
-            restored = checkpoints.restore_latest(abstract_state(network, optimizer, mesh))
-            if restored is None:
-                if source:
-                    params = source.load()
-                    if source.probe is not None:
-                        check_loss(run, source.network, params, source, mesh)
-                    if source.new_rows is not None:
-                        params = source.new_rows.add(params, network.specs, mesh)
-                    shardings = state_shardings(network, optimizer, mesh)
-                    state = with_params(optimizer, params, shardings)
-                else:
-                    state = init_state(network, optimizer, mesh, run.seed)
-                restored = Restored(state, {"step": 0, "tokens": 0})
-            start = restored.meta["step"]
-            if start > run.steps:
-                raise ConfigError(
-                    f"Run.steps ({run.steps}) is less than the {start} steps that {run_dir} has "
-                    "done already."
-                )
-            if start == run.steps and _is_complete(run, run_dir):
-                if first:
-                    say(f"{run_dir}: all {run.steps} steps are done.")
-                    _finish(run_dir, start)
-                return True
-            if first:
-                _describe(run, network, mesh, start, source)
-                ledger.append(
-                    run_dir,
-                    "resume" if start else "start",
-                    start,
-                    caches=caches,
-                    order=ORDER,
-                    vocabulary=vocabulary,
-                    source=source.record if source else None,
-                    changes=[str(change) for change in changes],
-                    versions=_versions(),
-                )
-                if source and not start:
-                    source.keep(run_dir)
-                _freeze(loaded, run_dir)
-            metrics = MetricsLog(
-                run_dir,
-                step=start,
-                tokens=restored.meta["tokens"],
-                tasks=run.evaluation.tasks,
-                rows=lambda step: index.counts(step * run.data.batch_size),
-                write=first,
+    def __init__(
+        self,
+        loaded: Loaded[Run],
+        run_dir: pathlib.Path,
+        checkpoints: Checkpoints,
+        make_watch: MakeWatch,
+        allow_change: bool,
+        config_name: str,
+    ):
+        self.loaded, self.run, self.run_dir = loaded, loaded.value, run_dir
+        self.checkpoints, self.config_name = checkpoints, config_name
+        self.make_watch, self.allow_change = make_watch, allow_change
+        self.first = jax.process_index() == 0
+        self.mesh = make_mesh(self.run.mesh)
+        self.changes: list[Any] = []
+
+    def prepare(self, open_folder: OpenFolder | None) -> None:
+        """Opens and checks everything that the run needs, before any device work."""
+        run, run_dir, mesh = self.run, self.run_dir, self.mesh
+        check_batch(run, mesh)
+        choose_attention(run.step.attention, mesh.devices.flat[0].platform)
+        self.network = declare(run.model)
+        self.history = History.of(run_dir)
+        self._finish_rollback()
+        steps = self.checkpoints.steps
+        trunk = self.history.branch
+        begun = bool(steps) or trunk is not None
+        if steps:
+            self.changes = check_config(run, run_dir, self.allow_change)
+        if not begun:
+            # What was tried before without a checkpoint decides nothing.
+            self.history = History()
+        step = steps[-1] if steps else trunk["step"] if trunk else 0
+        known = self.history.readings[-1][1] if self.history.readings else None
+        self.changed = check_reading(run, run_dir, known, step, self.allow_change)
+        self.readings = self.history.readings or ((0, run.reading),)
+        if self.changed is not None:
+            kept = [pair for pair in self.readings if pair[0] < self.changed]
+            self.readings = (*kept, (self.changed, run.reading))
+        self.readers, self.course = self._open(self.history.until(step))
+        every = [reader for some in self.readers.values() for reader in some.values()]
+        check_vocabulary(run, every)
+        self.vocabulary = every[0].info.vocabulary["sha256"]
+        self.watch = self.make_watch(run, self.network, mesh, self.vocabulary)
+        self.caches = self.watch.caches | {
+            reader.info.task + ("" if length == run.data.seq_len else f"@{length}"): (
+                reader.info.fingerprint
             )
-            try:
-                outcome = train_loop(
-                    run,
-                    restored.state,
-                    start=start,
-                    step_fn=step_fn,
-                    batches=lambda step: batches(
-                        readers, index, batch_sharding(mesh), run.data.batch_size, start_step=step
-                    ),
-                    evaluate=watch,
-                    checkpoints=checkpoints,
-                    metrics=metrics,
-                )
-            finally:
-                metrics.close()
+            for length, some in self.readers.items()
+            for reader in some.values()
+        }
+        if begun:
+            check_caches(run_dir, self.caches, self.allow_change)
+        self.source = find_start(
+            run, self.history, self.network, mesh, self.vocabulary, begun, open_folder
+        )
+        self.learner = adapters.adapted(self.network, run.adapter)
+        self.trained = Trained.of(run, self.learner.specs)
+        merged = adapters.merger(self.learner, mesh)
+        self.evaluate = lambda params, step: self.watch(merged(params), step)
+        record = self.source.record if self.source else None
+        self.base = FrozenBase.of(run, self.network, self.trained, mesh, record)
+        self.open_folder = open_folder
+
+    def run_to_end(self) -> bool:
+        """Trains, and goes back where the budget says so; returns whether the run is finished."""
+        abstract = abstract_state(self.learner, self._optimizer(()), self.mesh, self.trained)
+        restored = self.checkpoints.restore_latest(abstract)
+        trunk = self.history.branch
+        if restored is None and trunk is not None:
+            with Checkpoints(pathlib.Path(trunk["from"])) as others:
+                restored = others.restore(abstract, trunk["step"])
+        restored = restored or Restored(self._first_state(abstract), {"step": 0, "tokens": 0})
+        start = restored.meta["step"]
+        run, run_dir = self.run, self.run_dir
+        if start > run.steps:
+            raise ConfigError(
+                f"Run.steps ({run.steps}) is less than the {start} steps that {run_dir} has "
+                "done already."
+            )
+        if start == run.steps and is_complete(run, run_dir):
+            if self.first:
+                say(f"{run_dir}: all {run.steps} steps are done.")
+                _finish(run_dir, start)
+            return True
+        if self.first:
+            _describe(run, self.learner, self.mesh, start, self.source)
+            self._note(start)
+        self._keep_base(restored)
+        while True:
+            outcome = self._go(restored)
+            if outcome.back is None:
+                break
+            self.history = History.of(run_dir)
+            self._finish_rollback()
+            restored = self.checkpoints.restore(abstract, outcome.back)
         step = int(outcome.state.step)
-        if first and outcome.stopped:
+        if self.first and outcome.stopped:
             ledger.append(run_dir, "stop", step)
             say(f"Asked to stop: step {step} is saved; the same command goes on from there.")
-        elif first:
+        elif self.first:
             _finish(run_dir, step)
-    return not outcome.stopped
+        return not outcome.stopped
+
+    def _open(self, history: History) -> tuple[Readers, Course]:
+        return open_course(
+            self.run.data,
+            self.readings,
+            history.turns,
+            steps=self.run.steps,
+            config=self.config_name,
+        )
+
+    def _optimizer(self, changes: Sequence[tuple[int, float]]) -> optax.GradientTransformation:
+        return make_optimizer(
+            self.run.optimizer,
+            self._schedule(changes),
+            self.trained.specs,
+            new_rows_of(self.source and self.source.record),
+        )
+
+    def _step_fn(self, changes: Sequence[tuple[int, float]]) -> StepFn:
+        step = make_train_step(
+            self.learner,
+            self.run,
+            self._optimizer(changes),
+            self._schedule(changes),
+            self.mesh,
+            self.trained,
+            self.base,
+        )
+        if self.base is None:
+            return step
+        return lambda state, batch: step(state, batch, self.kept)
+
+    def _schedule(self, changes: Sequence[tuple[int, float]]) -> Rate:
+        rate = self.source.rate if self.source else None
+        return scaled(run_schedule(self.run, rate), changes)
+
+    def _first_state(self, abstract: TrainState) -> TrainState:
+        """Returns the state before step 1 of a run that begins."""
+        run, source = self.run, self.source
+        optimizer = self._optimizer(())
+        if source is None:
+            return init_state(self.network, optimizer, self.mesh, run.seed, self.trained)
+        if run.moments == "kept":
+            return source.keep_moments(abstract)
+        params = source.load()
+        if source.probe is not None:
+            check_loss(run, source.network, params, source, self.mesh)
+        if source.new_rows is not None:
+            params = source.new_rows.add(params, self.network.specs, self.mesh)
+        params = adapters.begin(self.learner, params, self.mesh, run.seed)
+        shardings = state_shardings(self.learner, optimizer, self.mesh, self.trained)
+        return with_params(optimizer, params, shardings, self.trained)
+
+    def _keep_base(self, restored: Restored) -> None:
+        """Keeps what `Run.distillation` compares with: the run's first weights."""
+        if self.base is None:
+            return
+        assert self.source is not None
+        params = restored.state.params
+        if restored.meta["step"] > 0:
+            params = read_again(
+                self.run,
+                self.source.record,
+                self.network,
+                self.mesh,
+                self.vocabulary,
+                self.open_folder,
+            )
+        self.kept = self.base.keep(params)
+
+    def _note(self, start: int) -> None:
+        """Writes into the ledger how the run starts or goes on."""
+        details: dict[str, Any] = {}
+        if not self.history.readings:
+            details = {"reading": self.run.reading.record(), "reading_from": 0}
+        elif self.changed is not None:
+            details = {"reading": self.run.reading.record(), "reading_from": self.changed}
+        ledger.append(
+            self.run_dir,
+            "resume" if start else "start",
+            start,
+            caches=self.caches,
+            order=ORDER,
+            vocabulary=self.vocabulary,
+            source=self.source.record if self.source else None,
+            changes=[str(change) for change in self.changes],
+            versions=_versions(),
+            **details,
+        )
+        if self.source and not start:
+            self.source.keep(self.run_dir)
+        _freeze(self.loaded, self.run_dir)
+
+    def _finish_rollback(self) -> None:
+        """Removes the checkpoints of what a rollback has left."""
+        to = self.history.rolling_back
+        if to is not None:
+            self.checkpoints.remove_after(to)
+            if self.first:
+                ledger.append(self.run_dir, "rolled_back", to)
+            self.history = dataclasses.replace(self.history, rolling_back=None)
+
+    def _go(self, restored: Restored) -> Outcome:
+        """Trains from a state until the end, a stop or a rollback."""
+        run, start = self.run, restored.meta["step"]
+        _, course = self._open(self.history.until(start))
+        steering = None
+        if run.budget is not None and run.budget.mode != "off":
+            steering = Steering(
+                run.budget, self.run_dir, self.history, start, course, write=self.first
+            )
+        metrics = MetricsLog(
+            self.run_dir,
+            step=start,
+            tokens=restored.meta["tokens"],
+            tasks=run.evaluation.tasks,
+            rows=lambda step: (steering.course if steering else course).counts(step),
+            write=self.first,
+        )
+
+        def way(step_fn: StepFn | None = None) -> Way:
+            now = steering.course if steering else course
+            changes = (steering.history if steering else self.history.until(start)).rates
+            sharding = batch_sharding(self.mesh)
+            marked = run.distillation.tasks if run.distillation else ()
+            return Way(
+                step_fn or self._step_fn(changes),
+                lambda step: batches(self.readers, now, sharding, step, marked=marked),
+            )
+
+        def answer(step: int, records: list[dict[str, Any]]) -> Answer:
+            nonlocal current
+            if steering is None:
+                return None
+            before, rates = steering.course, steering.history.rates
+            look = steering.answer(step, records)
+            if look.action == "stop":
+                return Halt(steering.stopped(look))
+            if look.action == "roll_back":
+                back = steering.roll_back(look, self.checkpoints.steps)
+                if back is not None:
+                    return Back(back)
+            if steering.history.rates != rates:
+                current = way()
+            elif steering.course is not before:
+                current = way(current.step_fn)
+            else:
+                return None
+            return current
+
+        if steering and metrics.was_evaluated(start) and not steering.has_answered(start):
+            # A kill came between the evaluation and the answer to it.
+            steering.answer(start, metrics.evaluations(start))
+        current = way()
+        try:
+            return train_loop(
+                run,
+                restored.state,
+                start=start,
+                way=current,
+                evaluate=self.evaluate,
+                answer=answer,
+                checkpoints=self.checkpoints,
+                metrics=metrics,
+            )
+        finally:
+            metrics.close()
 
 
 @contextlib.contextmanager
@@ -205,73 +400,6 @@ def _finish(run_dir: pathlib.Path, step: int) -> None:
     events = ledger.read(run_dir)
     if not events or (events[-1]["event"], events[-1]["step"]) != ("finish", step):
         ledger.append(run_dir, "finish", step)
-
-
-def _is_complete(run: Run, run_dir: pathlib.Path) -> bool:
-    records = read_json_lines(run_dir / METRICS_FILE)
-    return not run.evaluation.tasks or run.steps in complete_evaluations(
-        records, run.evaluation.tasks
-    )
-
-
-def _check_config(run: Run, run_dir: pathlib.Path, allow_change: bool) -> list[Any]:
-    """Compares with the frozen configuration of a run that goes on; returns what differs."""
-    frozen = run_dir / CONFIG_FILE
-    if not frozen.exists():
-        return []
-    changes = compare(load(Run, [frozen]).value, run)
-    fixed = [change for change in changes if change.fixed]
-    if fixed and not allow_change:
-        raise ConfigError(
-            f"{frozen}: this run was started with other settings that decide its data or its "
-            f"shapes: {'; '.join(f'{c.path} {c.old!r} -> {c.new!r}' for c in fixed)}. Use another "
-            "--run-dir, or --allow-change to go on with the new ones."
-        )
-    for change in changes if jax.process_index() == 0 else ():
-        say(f"changed since the run began:\n{change}")
-    return changes
-
-
-def _check_batch(run: Run, mesh: jax.sharding.Mesh) -> None:
-    shards = batch_shards(mesh) * run.step.accumulation
-    if run.data.batch_size % shards:
-        raise ConfigError(
-            f"Data.batch_size ({run.data.batch_size}) must be a multiple of {shards}: the mesh "
-            f"{dict(mesh.shape)} divides rows over {batch_shards(mesh)} devices and "
-            f"Step.accumulation is {run.step.accumulation}."
-        )
-
-
-def _check_vocabulary(run: Run, readers: dict[str, Any]) -> None:
-    for task, reader in readers.items():
-        made_by = f"the vocabulary that made the rows of {task} ({reader.path})"
-        try:
-            check_vocab_size(run.model.vocab_size, reader.info.vocabulary["size"], made_by)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-
-
-def _check_caches(run_dir: pathlib.Path, caches: dict[str, str], allow_change: bool) -> None:
-    """A run that goes on must read the rows that it began with, in the same order."""
-    for event in reversed(ledger.read(run_dir)):
-        before = event.get("caches")
-        if before is None:
-            continue
-        changed = sorted(t for t in before.keys() & caches.keys() if before[t] != caches[t])
-        if changed and not allow_change:
-            raise ConfigError(
-                f"{run_dir}: the cached rows of {', '.join(changed)} are not those that the run "
-                "began with (another fingerprint). Restore them, use another --run-dir, or "
-                "--allow-change to go on with the new rows."
-            )
-        order = event.get("order", 1)
-        if order != ORDER and not allow_change:
-            raise ConfigError(
-                f"{run_dir}: the run began with order {order} of a mixture's rows, and this twjax "
-                f"reads them in order {ORDER}. Go on with the version in versions.json, use "
-                "another --run-dir, or --allow-change to go on in the new order."
-            )
-        return
 
 
 def _describe(

@@ -6,23 +6,30 @@ what came with it. It has no run of its own: whatever reads one as a run gets pl
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import shutil
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any, Literal, Protocol
 
 import jax
 
 from twjax import config
 from twjax.config import Model, Run, compare, load
+from twjax.models import adapters
 from twjax.models.spec import abstract_weights
 from twjax.parallel.sharding import weight_shardings
 from twjax.storage import local_folder, read_json
 from twjax.training import ledger
-from twjax.training.checkpoint import IMPORT_FILE, MODEL_FILE, Checkpoints
-from twjax.training.schedule import Rate, make_schedule
+from twjax.training.checkpoint import IMPORT_FILE, MODEL_FILE, Checkpoints, StoredArray
+from twjax.training.merged import merged_arrays
+from twjax.training.schedule import Rate, make_schedule, scaled
+from twjax.training.trained import Trained
 
 CONFIG_FILE = "config.gin"
+# Of a checkpoint: its weights, or the average that `Optimizer.ema` keeps of them.
+Weights = Literal["last", "ema"]
 # What came with an imported model (`twjax.huggingface.carry`): runs that start from it keep it.
 CARRIED = ("hf", "hf_layout.json", "hf_extras.safetensors")
 
@@ -109,12 +116,16 @@ class Source:
         """Returns the learning rate of the last step before the checkpoint; None for a model."""
         if self.imported is not None:
             return None
-        start = None
-        if self.run.schedule.start == "source":
-            assert self.run.init is not None
-            start = Source.parse(self.run.init).rate()
-        schedule = run_schedule(self.run, start)
-        return float(schedule(max(self.step - 1, 0)))
+        events = ledger.read(self.directory)
+        # What it started from may be gone; the ledger has kept its rate.
+        sources = [event["source"]["rate"] for event in events if event.get("source")]
+        changes = [
+            (event["step"], event["rate"])
+            for event in events
+            if event["event"] == "budget" and event["step"] < self.step
+        ]
+        rate = scaled(run_schedule(self.run, sources[-1] if sources else None), changes)
+        return float(rate(max(self.step - 1, 0)))
 
     def check_model(self, run: Run) -> None:
         """Raises ValueError when `run` describes another network than this source has."""
@@ -143,15 +154,46 @@ class Source:
                 "vocabulary that it was trained with, and rows cached with it."
             )
 
-    def params(self, network: Any, mesh: jax.sharding.Mesh) -> Any:
-        """Reads the parameters in float32, sharded for `mesh`."""
+    def params(self, network: Any, mesh: jax.sharding.Mesh, weights: Weights = "last") -> Any:
+        """Reads the parameters in float32, sharded for `mesh`: the last step's, or their average.
+
+        A run's adapters are merged into them. Raises ValueError where an average is asked for and
+        the run keeps none.
+        """
+        network = adapters.adapted(network, self.run.adapter)
         abstract = jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             abstract_weights(network.specs),
             weight_shardings(network.specs, mesh),
         )
+        average = None
+        if weights == "ema":
+            self.require_average()
+            average = Trained.of(self.run, network.specs).take(abstract)
         with Checkpoints(self.directory) as checkpoints:
-            return checkpoints.params(abstract, self.step)
+            params = checkpoints.params(abstract, self.step, average)
+        return adapters.merger(network, mesh)(params)
+
+    @contextlib.contextmanager
+    def arrays(self, weights: Weights = "last") -> Iterator[dict[str, StoredArray]]:
+        """Opens the parameters by name, as `params` would give them, without reading their values.
+
+        They can be read until the context ends.
+        """
+        if weights == "ema":
+            self.require_average()
+        with Checkpoints(self.directory) as checkpoints:
+            arrays = checkpoints.arrays(self.step, average=weights == "ema")
+            adapter = self.run.adapter
+            yield arrays if adapter is None else merged_arrays(arrays, adapter, self.model)
+
+    def require_average(self) -> None:
+        """Raises ValueError unless the run keeps an average of its weights."""
+        if self.imported is not None or self.run.optimizer.ema is None:
+            raise ValueError(
+                f"{self.directory}: there are no weights 'ema' here: no average was kept "
+                "(Optimizer.ema). Leave --weights out."
+            )
 
     def keep(self, run_dir: pathlib.Path) -> None:
         """Keeps what came with an imported model in a run that starts from it."""
@@ -184,8 +226,12 @@ def plain_run(model: Model, vocabulary: str) -> Run:
     )
 
 
-def run_schedule(run: Run, start: float | None) -> Rate:
-    """Returns the run's learning rate by step; `start` is the source's rate when one is asked."""
-    first = run.schedule.start if not isinstance(run.schedule.start, str) else start
-    assert first is not None
-    return make_schedule(run.schedule, run.steps, first)
+def run_schedule(run: Run, source: float | None) -> Rate:
+    """Returns the run's learning rate by step; `source` is the rate that its source ended with."""
+    schedule = run.schedule
+    start = source if isinstance(schedule.start, str) else schedule.start
+    peak = schedule.peak
+    if schedule.rewarm is not None and source is not None:
+        peak = schedule.rewarm * source
+    assert start is not None and peak is not None
+    return make_schedule(schedule, run.steps, start, peak)

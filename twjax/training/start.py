@@ -8,16 +8,20 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import optax
 
-from twjax.config import ConfigError, Run
+from twjax.config import ConfigError, Run, compare
 from twjax.models.attention import choose_attention
 from twjax.models.network import AnyNetwork
 from twjax.models.network import network as declare
 from twjax.models.probe import probe_loss
 from twjax.progress import say
-from twjax.training import ledger
+from twjax.training.checkpoint import Checkpoints
+from twjax.training.history import History
 from twjax.training.new_rows import NewRows, find_new_rows
 from twjax.training.source import Origin, Source
+from twjax.training.state import TrainState
 
 # Opens the folder that "hf:DIR" names.
 OpenFolder = Callable[[str], Origin]
@@ -27,13 +31,15 @@ OpenFolder = Callable[[str], Origin]
 class Start:
     """Where a run's weights come from, as its ledger keeps it.
 
-    `network` is theirs: `new_rows` are those that the run's has more.
+    `network` is theirs: `new_rows` are those that the run's has more. `keep_moments` reads a whole
+    state for step 0, given its shapes.
     """
 
     record: dict[str, Any]
     rate: float | None
     network: AnyNetwork
     load: Callable[[], Any]
+    keep_moments: Callable[[TrainState], TrainState]
     new_rows: NewRows | None = None
     keep: Callable[[pathlib.Path], None] = lambda run_dir: None
     probe: dict[str, Any] | None = None
@@ -41,7 +47,7 @@ class Start:
 
 def find_start(
     run: Run,
-    run_dir: pathlib.Path,
+    history: History,
     network: AnyNetwork,
     mesh: jax.sharding.Mesh,
     vocabulary: str,
@@ -51,14 +57,13 @@ def find_start(
     """Finds `Run.init`; a run that has begun keeps the step and rate that it began with."""
     if not run.init:
         return None
-    events = [event for event in ledger.read(run_dir) if event.get("source")] if begun else []
-    if events:
-        record = events[-1]["source"]
+    if begun and history.source is not None:
+        record = dict(history.source)
 
-        def moved() -> Any:
-            raise RuntimeError(f"{run_dir}: its own checkpoint was there a moment ago.")
+        def moved(*_: Any) -> Any:
+            raise RuntimeError("the run's own checkpoint was there a moment ago.")
 
-        return Start(record, record["rate"], network, moved)
+        return Start(record, record["rate"], network, moved, keep_moments=moved)
     if run.init.startswith("hf:"):
         if open_folder is None:
             raise ConfigError(f"Run.init ({run.init!r}): nothing here opens Hugging Face folders.")
@@ -76,18 +81,68 @@ def find_start(
         run, network = dataclasses.replace(run, model=old), declare(old)
     source.check_model(run)
     rate = source.rate()
-    if run.schedule.start == "source" and rate is None:
-        raise ConfigError(
-            f"Schedule.start = 'source': {source.directory} is an imported model and has no final "
-            "learning rate; give Schedule.start a number."
-        )
+    wanted = {"start = 'source'": run.schedule.start == "source"}
+    wanted[f"rewarm = {run.schedule.rewarm}"] = run.schedule.rewarm is not None
+    for setting, needed in wanted.items():
+        if needed and rate is None:
+            raise ConfigError(
+                f"Schedule.{setting}: {source.directory} is an imported model and has no final "
+                "learning rate; give Schedule.start and Schedule.peak as numbers."
+            )
     record = {"directory": str(source.directory), "step": source.step, "rate": rate}
     if extension is not None:
         kind = None if new is None else new.kind
         record["new_rows"] = {"first": extension.old_size, "stop": extension.size, "kind": kind}
+    if run.moments == "kept":
+        _check_moments(run, source, new)
     return Start(
-        record, rate, network, lambda: source.params(network, mesh), new, source.keep, source.probe
+        record=record,
+        rate=rate,
+        network=network,
+        load=lambda: source.params(network, mesh),
+        keep_moments=lambda abstract: _with_moments(source, abstract),
+        new_rows=new,
+        keep=source.keep,
+        probe=source.probe,
     )
+
+
+def _check_moments(run: Run, source: Origin | Source, new: NewRows | None) -> None:
+    if not isinstance(source, Source) or source.imported is not None:
+        raise ConfigError(
+            f"Run.moments = 'kept': {source.directory} is an imported model and has no moments; "
+            "leave it out."
+        )
+    changes = compare(source.run.optimizer, run.optimizer)
+    if source.run.adapter is not None:
+        raise ConfigError(
+            f"Run.moments = 'kept': {source.directory} has moments of its adapters alone; leave it "
+            "out, and the run begins with its merged weights."
+        )
+    if changes or new is not None or run.optimizer.new_rows_steps:
+        listing = "; ".join(f"{c.path} {c.old!r} there, {c.new!r} here" for c in changes)
+        raise ConfigError(
+            f"Run.moments = 'kept': the moments of {source.directory} are of another Optimizer "
+            f"({listing or 'rows of the vocabulary are new here'}). Use the same, or 'fresh'."
+        )
+
+
+def _with_moments(source: Origin | Source, abstract: TrainState) -> TrainState:
+    """Reads a run's state, as it is before step 1 of another run: only the moments count on."""
+    with Checkpoints(source.directory) as checkpoints:
+        state = checkpoints.restore(abstract, source.step).state
+
+    def restarted(node: Any) -> Any:
+        if isinstance(node, optax.ScaleByScheduleState):
+            return node._replace(count=jnp.zeros_like(node.count))
+        return node
+
+    moments = jax.tree.map(
+        restarted,
+        state.optimizer,
+        is_leaf=lambda node: isinstance(node, optax.ScaleByScheduleState),
+    )
+    return dataclasses.replace(state, step=jnp.zeros_like(state.step), optimizer=moments)
 
 
 def check_loss(run: Run, network: Any, params: Any, source: Start, mesh: jax.sharding.Mesh) -> None:

@@ -10,13 +10,18 @@ import jax.numpy as jnp
 import optax
 
 from twjax.config import Run
+from twjax.data.row_format import row_dtype
+from twjax.models import parts
 from twjax.models.attention import choose_attention
 from twjax.models.encdec import EncoderDecoder
 from twjax.models.network import AnyNetwork
-from twjax.parallel.sharding import batch_sharding, replicated
-from twjax.training.loss import Bend, LossSums, next_token_loss
+from twjax.parallel.sharding import batch_sharding, replicated, rows_sharding
+from twjax.training.base import FrozenBase
+from twjax.training.divergence import Base, Comparison
+from twjax.training.loss import Bend, LossSums, distilled_loss, next_token_loss, predicted
 from twjax.training.schedule import Rate
 from twjax.training.state import TrainState, state_shardings
+from twjax.training.trained import Trained
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -55,40 +60,74 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     schedule: Rate,
     mesh: jax.sharding.Mesh,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    trained: Trained | None = None,
+    base: FrozenBase | None = None,
+) -> Callable[..., tuple[TrainState, Metrics]]:
     """Returns the jitted step; the state is donated, all shardings are pinned.
+
+    `trained` (default: all weights) are those that `optimizer` was made for. With `base`, which
+    `run.distillation` needs, the step has a third argument: what `base.keep` returned.
 
     The batch has `tokens`, `segment_ids`, `loss_weights` [batch, seq], or an encoder-decoder's
     rows (`twjax.data.row_format.row_dtype`). The loss is the mean over
     the predicted tokens of the whole batch, however it is split into microbatches or devices.
-    Metrics are float32 scalars: loss, z (mean squared log-normaliser), accuracy, grad_norm,
-    learning_rate, tokens.
+    Metrics are float32 scalars: loss, z (mean squared log-normaliser), accuracy, grad_norm (of
+    what is trained), learning_rate, tokens; with `base` kl (nats a token, NaN in a step without
+    rows that count).
     """
     platform = mesh.devices.flat[0].platform
-    shardings = state_shardings(network, optimizer, mesh)
+    learnt = trained or Trained(network.specs)
+    shardings = state_shardings(network, optimizer, mesh, learnt)
 
-    def objective(params: Any, batch: Batch) -> tuple[jax.Array, LossSums]:
-        *arrays, ahead = forward(network, run, params, batch, platform)
-        return next_token_loss(
-            *arrays,
-            ahead=ahead,
-            vocab_size=run.model.vocab_size,
-            bend=Bend.of(run.model),
-            chunks=run.step.loss_chunks,
-            z_loss=run.step.z_loss,
-        )
+    def objective(
+        moved: Any, fixed: Any, batch: Batch
+    ) -> tuple[jax.Array, tuple[LossSums, jax.Array]]:
+        params, kept, factor = fixed
+        here = forward(network, run, parts.put(params, moved), batch, platform)
+        arrays = here[:4]
+        settings: dict[str, Any] = {
+            "ahead": here.ahead,
+            "vocab_size": run.model.vocab_size,
+            "bend": Bend.of(run.model),
+            "chunks": run.step.loss_chunks,
+            "z_loss": run.step.z_loss,
+        }
+        if base is None or run.distillation is None:
+            value, sums = next_token_loss(*arrays, **settings)
+            return value, (sums, jnp.zeros((), jnp.float32))
+        there = forward(base.network, run, base.whole(kept, params), batch, platform)
+        rows_B = batch["replay"].astype(jnp.float32)
+        how = Comparison.of(run.model, run.distillation.temperature, base.known)
+        compared = Base(there.hidden_BSD, there.head_DV, rows_B, factor)
+        return distilled_loss(*arrays, compared, how, **settings)
 
     gradient = jax.value_and_grad(objective, has_aux=True)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        grads, sums = _accumulate(
-            gradient, state.params, batch, run.step.accumulation, shardings.params
+    def step(state: TrainState, batch: Batch, kept: Any = None) -> tuple[TrainState, Metrics]:
+        moved = learnt.take(state.params)
+        factor = counted = jnp.zeros((), jnp.float32)
+        if base is not None and run.distillation is not None:
+            # Both means are over the whole batch; in sums of tokens their ratio is a factor.
+            ahead = 0 if isinstance(network, EncoderDecoder) else 1
+            tokens_B = predicted(batch["loss_weights"], ahead)
+            counted = jnp.sum(tokens_B * batch["replay"].astype(jnp.float32))
+            share = jnp.maximum(jnp.sum(tokens_B), 1.0) / jnp.maximum(counted, 1.0)
+            factor = run.distillation.weight * share
+        grads, (sums, kl) = _accumulate(
+            gradient,
+            moved,
+            (state.params, kept, factor),
+            batch,
+            run.step.accumulation,
+            learnt.take(shardings.params),
         )
         # Sums first, one division last: microbatches with few tokens weigh no more than they hold.
         weight = jnp.maximum(sums.weight, 1.0)
-        grads = jax.tree.map(lambda g: g / weight, grads)
-        updates, moments = optimizer.update(grads, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
+        grads = learnt.hold(jax.tree.map(lambda g: g / weight, grads), 0.0)
+        updates, moments = optimizer.update(grads, state.optimizer, moved)
+        # Adding +0 would turn a weight of -0 into +0.
+        moved = optax.apply_updates(moved, learnt.hold(updates, -0.0))
+        average = learnt.averaged(state.average, moved)
         metrics = {
             "loss": sums.nll / weight,
             "z": sums.z / weight,
@@ -97,34 +136,46 @@ def make_train_step(
             "learning_rate": schedule(state.step),
             "tokens": sums.weight,
         }
-        return TrainState(state.step + 1, params, moments), metrics
+        if base is not None:
+            metrics["kl"] = kl / counted
+        params = parts.put(state.params, moved)
+        return TrainState(state.step + 1, params, moments, average), metrics
 
+    given: tuple[Any, ...] = (shardings, batch_sharding(mesh))
+    if base is not None:
+        kind = "encoder_decoder" if isinstance(network, EncoderDecoder) else "decoder"
+        names = row_dtype(kind, run.data.seq_len).names or ()
+        rows = dict.fromkeys(names, batch_sharding(mesh)) | {"replay": rows_sharding(mesh)}
+        given = (shardings, rows, base.shardings)
     return jax.jit(
         step,
-        in_shardings=(shardings, batch_sharding(mesh)),
+        in_shardings=given,
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
     )
 
 
 def _accumulate(
-    gradient: Any, params: Any, batch: Batch, parts: int, shardings: Any
-) -> tuple[Any, LossSums]:
-    """Sums gradients and losses over `parts` microbatches, one after another."""
-    if parts == 1:
-        (_, sums), grads = gradient(params, batch)
+    gradient: Any, moved: Any, fixed: Any, batch: Batch, count: int, shardings: Any
+) -> tuple[Any, Any]:
+    """Sums gradients and losses over `count` microbatches, one after another.
+
+    `moved` are the weights that gradients are of; `fixed` is passed on.
+    """
+    if count == 1:
+        (_, sums), grads = gradient(moved, fixed, batch)
         return grads, sums
 
     def split(x: jax.Array) -> jax.Array:
         # Each device splits the rows it already holds: no row moves.
-        return jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0)
+        return jnp.moveaxis(x.reshape(x.shape[0] // count, count, *x.shape[1:]), 1, 0)
 
-    def add(carry: tuple[Any, LossSums], part: Batch) -> tuple[tuple[Any, LossSums], None]:
-        (_, sums), grads = gradient(params, part)
+    def add(carry: tuple[Any, Any], part: Batch) -> tuple[tuple[Any, Any], None]:
+        (_, sums), grads = gradient(moved, fixed, part)
         # Unpinned, the partitioner may keep a whole gradient on every device.
         grads = jax.lax.with_sharding_constraint(grads, shardings)
         return jax.tree.map(jnp.add, carry, (grads, sums)), None
 
     zero = jnp.zeros((), jnp.float32)
-    start = (jax.tree.map(jnp.zeros_like, params), LossSums(zero, zero, zero, zero))
+    start = (jax.tree.map(jnp.zeros_like, moved), (LossSums(zero, zero, zero, zero), zero))
     return jax.lax.scan(add, start, jax.tree.map(split, batch))[0]

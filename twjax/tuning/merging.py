@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -32,6 +33,7 @@ class Average:
     weights: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        _check_finite("weights", *self.weights)
         if sum(self.weights) <= 0:
             raise ValueError(f"weights {self.weights} must add up to more than 0.")
 
@@ -61,6 +63,7 @@ class AddVectors:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _check_finite("weights", *self.weights)
         _check_density(self.density)
 
     def __call__(self, name: str, first: int, blocks: Blocks) -> np.ndarray:
@@ -90,6 +93,14 @@ class Ties:
     weights: tuple[float, ...]
     thresholds: tuple[float, ...]
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_finite("weights and scale", *self.weights, self.scale)
+        if min(self.weights) < 0 or sum(self.weights) == 0:
+            raise ValueError(
+                f"weights {self.weights} must not be negative, nor all 0: TIES takes the mean of "
+                "the models that agree."
+            )
 
     def __call__(self, name: str, first: int, blocks: Blocks) -> np.ndarray:
         del name, first
@@ -152,6 +163,11 @@ def keep(density: float, seed: int, name: str, first: int, count: int) -> np.nda
     bits.advance(first // 4)
     numbers = bits.random_raw(first % 4 + count)[first % 4 :]
     return numbers < np.uint64(min(int(density * 2**64), 2**64 - 1))
+
+
+def _check_finite(what: str, *values: float) -> None:
+    if not all(math.isfinite(value) for value in values):
+        raise ValueError(f"{what} {values} must be finite.")
 
 
 def _check_density(density: float) -> None:

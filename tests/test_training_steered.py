@@ -1,0 +1,290 @@
+"""Runs whose course changes on the way: budgets, ramps, lengths, branches, moments kept."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from twjax import storage
+from twjax.data.rows import RowWriter
+
+STEPS = 80
+# From b alone to mostly a: what is known of b is lost unless it is replayed.
+CHANGING = """
+include '{base}'
+Run.init = 'run:{run}'
+Run.steps = 80
+Run.log_every = 1
+Run.budget = @Budget()
+Budget.allowed = {{'b': 0.02}}
+Budget.replay = {{'b': 'b'}}
+Mixture.stages = ((0, {{'a': 0.95, 'b': 0.05}}), ('decay', {{'a': 0.5, 'b': 0.5}}))
+Data.batch_ramp = ((20, 16),)
+Data.seq_len_stages = ((45, 64),)
+Schedule.kind = 'wsd'
+Schedule.decay_fraction = 0.25
+Checkpoint.every = 7
+Evaluation.every = 10
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    base = tiny.write_config(folder)
+    for seq in (32, 64):
+        write_cache(folder / "cache", seq)
+    only_b = "Mixture.stages = ((0, {'b': 1.0}),)"
+    train(base, folder / "base", only_b, "Run.steps = 200", "Checkpoint.every = 200")
+    path = folder / "changing.gin"
+    path.write_text(CHANGING.format(base=base, run=folder / "base"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def unbroken(config, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("unbroken") / "run"
+    return run_dir, train(config, run_dir)
+
+
+def write_cache(cache, seq):
+    """Rows of two languages that say the opposite of each other: a counts up, b counts down."""
+    everything = tiny.rows(np.random.default_rng(seq), 300, seq)
+    for task in ("a", "b"):
+        for split, part in (("train", slice(20, None)), ("validation", slice(20))):
+            made = {name: values[part] for name, values in everything.items()}
+            if task == "b":
+                real = made["segment_ids"] > 0
+                made["tokens"] = np.where(real, tiny.VOCAB + 3 - made["tokens"], 0).astype(np.int32)
+            token_bytes = np.arange(tiny.VOCAB, dtype=np.int32) % 4
+            with RowWriter(cache, task, split, seq, "f1", token_bytes=token_bytes) as writer:
+                writer.write(made)
+                writer.finish(
+                    documents=3,
+                    text_bytes=100,
+                    vocabulary={"sha256": "0", "size": tiny.VOCAB, "path": f"{cache}/none.model"},
+                    ingredients={},
+                )
+
+
+def command(config, run_dir, *bindings, options=()):
+    sets = [part for binding in bindings for part in ("--set", binding)]
+    return ["train", config, "--run-dir", run_dir, *sets, *options]
+
+
+def train(config, run_dir, *bindings, options=(), code=0):
+    done = tiny.twjax(*command(config, run_dir, *bindings, options=options))
+    assert done.returncode == code, done.stderr
+    return done.stderr
+
+
+def events(run_dir, *kinds):
+    found = storage.read_json_lines(run_dir / "ledger.jsonl")
+    return [event for event in found if not kinds or event["event"] in kinds]
+
+
+def decided(run_dir):
+    """What the budget has decided, without the clock."""
+    kept = ("event", "step", "used", "shares", "action", "rate", "beyond", "bits")
+    return [{k: e[k] for k in kept if k in e} for e in events(run_dir, "baseline", "budget")]
+
+
+def test_a_budget_turns_the_shares_and_the_ledger_says_so(unbroken):
+    run_dir, output = unbroken
+    looks = events(run_dir, "budget")
+    assert [look["step"] for look in looks] == list(range(0, STEPS + 1, 10))
+    of_b = [record for record in tiny.records(run_dir, "eval") if record["task"] == "b"]
+    scores = {record["step"]: record["bits_per_byte"] for record in of_b}
+    [baseline] = events(run_dir, "baseline")
+    assert baseline["bits"] == {"b": scores[0]}
+    for look in looks:
+        assert look["used"]["b"] == pytest.approx((scores[look["step"]] - scores[0]) / 0.02, 1e-4)
+    assert "budget: step 10: b " in output and "of the budget; replay b " in output
+    # What was read follows the shares: rows of b between two looks.
+    rows = {r["step"]: r["rows"] for r in tiny.records(run_dir, "train")}
+    turned = False
+    for look in looks[1:-2]:
+        first, last = look["step"], look["step"] + 10
+        had = {task: rows[last][task] - rows[first][task] for task in ("a", "b")}
+        share = had["b"] / sum(had.values())
+        assert abs(share - look["shares"]["b"]) * sum(had.values()) < 4
+        turned |= look["action"] == "steer"
+    assert turned
+    tokens = {r["step"]: r["tokens"] for r in tiny.records(run_dir, "train")}
+    # The batch doubles after step 20, the rows after step 45.
+    for step, factor in ((20, 2), (45, 2)):
+        before, after = tokens[step] - tokens[step - 1], tokens[step + 1] - tokens[step]
+        assert after / before == pytest.approx(factor, rel=0.1)
+
+
+@pytest.mark.slow
+def test_kills_change_nothing_of_a_steered_run(config, unbroken, tmp_path):
+    run_dir = tmp_path / "run"
+    chance = random.Random(1)
+    kills = 0
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "twjax", *map(str, command(config, run_dir))],
+            env=tiny.environment(),
+            stderr=subprocess.DEVNULL,
+        )
+        logged = storage.read_json_lines(run_dir / "metrics.jsonl")
+        target = max((r["step"] for r in logged), default=0) + chance.randint(8, 25)
+        while process.poll() is None:
+            now = storage.read_json_lines(run_dir / "metrics.jsonl") if run_dir.exists() else []
+            if any(record["step"] >= target for record in now):
+                break
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+        kills += process.returncode == -signal.SIGKILL
+    train(config, run_dir)
+    assert kills >= 2
+    assert tiny.losses(run_dir) == tiny.losses(unbroken[0])
+    # Decisions that were made again are the same, and aren't written twice.
+    assert decided(run_dir) == decided(unbroken[0])
+    rows = [tiny.records(d, "train")[-1]["rows"] for d in (run_dir, unbroken[0])]
+    assert rows[0] == rows[1]
+
+
+def test_a_branch_repeats_the_trunk_until_it_decays(config, unbroken, tmp_path):
+    trunk = unbroken[0]
+    branch = tmp_path / "branch"
+    options = ("--branch-from", f"{trunk}@35", "--decay", "15")
+    output = train(config, branch, options=options)
+    ours, theirs = tiny.losses(branch), tiny.losses(trunk)
+    assert list(ours) == list(range(36, 51))
+    # The trunk still holds its rate; from step 36 on the branch decays over 15 steps, and reads
+    # what belongs to 'decay'.
+    rates = {r["step"]: r["learning_rate"] for r in tiny.records(branch, "train")}
+    assert rates[36] == pytest.approx(1e-2) and rates[50] == pytest.approx(1e-3)
+    # With the trunk's own settings all is the trunk's, with its stages, lengths and decisions.
+    same = tmp_path / "same"
+    train(config, same, options=("--branch-from", f"{trunk}@35"))
+    assert tiny.losses(same) == {s: loss for s, loss in theirs.items() if s > 35}
+    assert decided(same) == [d for d in decided(trunk) if d["step"] > 35]
+    # It goes on without the option, and from another place only elsewhere.
+    assert "all 50 steps are done" in train(
+        config, branch, "Run.steps = 50", f"Schedule.decay_fraction = {15 / 50}"
+    )
+    refused = train(config, branch, options=("--branch-from", f"{trunk}@28"), code=1)
+    assert f"{branch}: branches off from {trunk}@35, not from" in refused
+    assert "going on from step 35" in output
+
+
+@pytest.mark.parametrize(
+    ("bindings", "options", "message"),
+    [
+        (("Data.batch_size = 4",), (), "data.batch_size 8 there, 4 here"),
+        (("Run.steps = 35",), (), "Run.steps (35) must be more than the 35 steps"),
+        (("Mixture.stages = ((0, {'a': 0.5, 'b': 0.5}),)",), (), "other rows from step 0 on"),
+        ((), ("--decay", "0"), "--decay 0: is a number of steps after"),
+    ],
+)  # fmt: skip
+def test_branches_that_cannot_be_are_refused(
+    config, unbroken, tmp_path, bindings, options, message
+):
+    trunk = ("--branch-from", f"{unbroken[0]}@35", *options)
+    refused = train(config, tmp_path / "branch", *bindings, options=trunk, code=1)
+    assert message in refused and len(refused.strip().splitlines()) == 1
+
+
+def test_a_decay_that_moves_is_refused_only_where_it_has_begun(config, unbroken, tmp_path):
+    longer = ("Run.steps = 100",)
+    late = tmp_path / "late"
+    # Decay began at step 60 of 80: 75 of 100 would have been later.
+    train(config, late, options=("--branch-from", f"{unbroken[0]}@70"))
+    assert "other rows from step 60 on" in train(config, late, *longer, code=1)
+    early = tmp_path / "early"
+    train(config, early, *longer, options=("--branch-from", f"{unbroken[0]}@56"))
+    assert tiny.losses(early)[60] == tiny.losses(unbroken[0])[60]
+    readings = [e for e in events(early, "resume") if e.get("reading")]
+    assert [reading["reading_from"] for reading in readings] == [60]
+
+
+def test_moments_are_kept_or_fresh_as_the_configuration_says(config, tmp_path):
+    plain = (
+        "Budget.mode = 'off'",
+        "Run.steps = 3",
+        "Schedule.warmup_steps = 0",
+        "Schedule.decay_fraction = 0.1",
+        "Mixture.stages = ((0, {'b': 1.0}),)",
+        "Data.seq_len_stages = ()",
+        "Data.batch_ramp = ()",
+        "Evaluation.tasks = ()",
+    )
+    norms = {}
+    for kind in ("fresh", "kept"):
+        train(config, tmp_path / kind, *plain, f"Run.moments = '{kind}'")
+        norms[kind] = tiny.losses(tmp_path / kind)
+    # The same weights and rows at first; then another step was taken.
+    assert norms["fresh"][1] == norms["kept"][1]
+    assert norms["fresh"][2] != norms["kept"][2]
+    rates = [r["learning_rate"] for r in tiny.records(tmp_path / "kept", "train")]
+    assert rates[0] == pytest.approx(1e-2)
+    other = (*plain, "Run.moments = 'kept'", "Optimizer.b1 = 0.8")
+    refused = train(config, tmp_path / "other", *other, code=1)
+    assert "b1 0.9 there, 0.8 here" in refused
+
+
+HOPELESS = ("Budget.allowed = {'b': 1e-4}", "Budget.most = 0.06", "Budget.patience = 1",
+            "Run.steps = 60", "Mixture.stages = ((0, {'a': 0.95, 'b': 0.05}),)")  # fmt: skip
+
+
+def test_a_budget_that_cannot_be_kept_stops_the_run_with_its_state_saved(config, tmp_path):
+    run_dir = tmp_path / "run"
+    stop = (*HOPELESS, "Budget.beyond = 'stop'")
+    said = train(config, run_dir, *stop, code=1)
+    last = events(run_dir, "budget")[-1]
+    assert last["action"] == "stop"
+    assert f"at step {last['step']} b had used" in said and "The state is saved" in said
+    assert (run_dir / "checkpoints" / str(last["step"])).is_dir()
+    again = train(config, run_dir, *stop, code=1)
+    assert f"at step {last['step']} b had used" in again
+
+
+def test_a_rollback_goes_on_from_a_checkpoint_within_the_budget(config, tmp_path):
+    run_dir = tmp_path / "run"
+    bindings = (
+        *HOPELESS,
+        "Budget.allowed = {'b': 0.3}",
+        "Budget.beyond = 'roll_back'",
+        "Budget.rollbacks = 1",
+        "Budget.least = 0.01",
+        "Budget.most = 0.2",
+        "Checkpoint.every = 5",
+        "Evaluation.every = 5",
+        "Schedule.peak = 3e-2",
+        "Schedule.warmup_steps = 40",
+        "Mixture.stages = ((0, {'a': 0.98, 'b': 0.02}),)",
+    )
+    said = train(config, run_dir, *bindings)
+    back = events(run_dir, "roll_back", "rolled_back")
+    assert [event["event"] for event in back] == ["roll_back", "rolled_back"]
+    to = back[0]["step"]
+    assert f"to step {to}; replay b 20.0%" in said
+    steps = [r["step"] for r in tiny.records(run_dir, "train")]
+    assert steps == list(range(1, 61))
+    assert events(run_dir)[-1]["event"] == "finish"
+    looks = [json.dumps(look["shares"]) for look in events(run_dir, "budget")]
+    assert len(looks) > 60 // 5 + 1
+
+
+def test_observing_reads_what_a_run_without_a_budget_reads(config, tmp_path):
+    short = ("Run.steps = 25", "Schedule.decay_fraction = 0.1", "Data.seq_len_stages = ()",
+             "Mixture.stages = ((0, {'a': 0.95, 'b': 0.05}),)")  # fmt: skip
+    train(config, tmp_path / "watched", *short, "Budget.mode = 'observe'")
+    train(config, tmp_path / "plain", *short, "Budget.mode = 'off'")
+    assert tiny.losses(tmp_path / "watched") == tiny.losses(tmp_path / "plain")
+    assert [e["action"] for e in events(tmp_path / "watched", "budget")] == ["observe"] * 4
+    late = train(config, tmp_path / "plain", *short, "Run.steps = 30", "Mixture.seed = 0",
+                 options=("--allow-change",), code=1)  # fmt: skip
+    assert "Run.budget has no baseline, as the run began without it and is at step 25" in late

@@ -1,0 +1,118 @@
+"""What a run has been, from the events of its ledger: what it read, and what a budget decided."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from twjax.config import Reading
+from twjax.data.course import Turn
+from twjax.training import ledger
+from twjax.training.budget import Look
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """The events that decide what is computed, oldest first.
+
+    `readings` are (first step, what is read), `baseline` the bits per byte of protected tasks on
+    the initial weights, `looks` the evaluations that the budget has answered to, by step.
+    `rolling_back` is the step to which checkpoints have still to be removed, or None.
+    """
+
+    readings: tuple[tuple[int, Reading], ...] = ()
+    baseline: Mapping[str, float] | None = None
+    looks: Mapping[int, Look] = dataclasses.field(default_factory=dict)
+    rollbacks: int = 0
+    rolling_back: int | None = None
+    source: Mapping[str, Any] | None = None
+    branch: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, run_dir: pathlib.Path) -> History:
+        """Reads a run's ledger."""
+        return cls().after(ledger.read(run_dir))
+
+    def after(self, events: Iterable[Mapping[str, Any]]) -> History:
+        """Returns the history that some more events lead to."""
+        now = self
+        for event in events:
+            now = now._after(event)
+        return now
+
+    def _after(self, event: Mapping[str, Any]) -> History:
+        kind, step = event["event"], event["step"]
+        if kind == "branch":
+            now = History().after(event["events"])
+            return dataclasses.replace(now, branch={"from": event["from"], "step": step})
+        # What was tried before without a checkpoint decides nothing.
+        now = History() if kind == "start" else self
+        change: dict[str, Any] = {}
+        if event.get("source"):
+            change["source"] = event["source"]
+        if event.get("reading"):
+            first = event["reading_from"]
+            kept = [pair for pair in now.readings if pair[0] < first]
+            change["readings"] = (*kept, (first, Reading.parse(event["reading"])))
+        # A decision made again, or at an earlier step, replaces all that followed it.
+        earlier = {s: look for s, look in now.looks.items() if s < step}
+        if kind == "baseline":
+            change["baseline"] = event["bits"]
+        elif kind == "budget":
+            change["looks"] = earlier | {step: Look.parse(event)}
+            change["rollbacks"] = now.rollbacks + (event["action"] == "roll_back")
+        elif kind == "roll_back":
+            change["looks"] = earlier | {step: Look.parse(event["look"])}
+            change["rolling_back"] = step
+        elif kind == "rolled_back":
+            change["rolling_back"] = None
+        return dataclasses.replace(now, **change)
+
+    def until(self, step: int) -> History:
+        """Returns the history of a run whose newest state is that of `step`."""
+        looks = {s: look for s, look in self.looks.items() if s <= step}
+        return dataclasses.replace(self, looks=looks)
+
+    @property
+    def turns(self) -> list[Turn]:
+        """Changes of shares, in order."""
+        found: list[Turn] = []
+        for look in self.looks.values():
+            now = found[-1].shares if found else None
+            if look.action not in ("observe", "hold") and look.shares != now:
+                found.append(Turn(step=look.step, shares=look.shares))
+        return found
+
+    @property
+    def rates(self) -> list[tuple[int, float]]:
+        """Factors of the learning rate by the step from which they hold."""
+        found: list[tuple[int, float]] = []
+        for look in self.looks.values():
+            if look.rate != (found[-1][1] if found else 1.0):
+                found.append((look.step, look.rate))
+        return found
+
+
+def flat(events: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yields events, those of a trunk in the place of the branch's own beginning."""
+    for event in events:
+        if event["event"] == "branch":
+            yield from flat(event["events"])
+        else:
+            yield event
+
+
+def handed_on(events: Sequence[Mapping[str, Any]], step: int) -> list[dict[str, Any]]:
+    """Returns the events of a trunk that a branch from its checkpoint of `step` needs."""
+    needed = []
+    keys = ("reading", "reading_from", "source", "caches", "vocabulary", "order")
+    for event in flat(events):
+        decides = event["event"] in ("baseline", "budget", "roll_back", "rolled_back")
+        if event["step"] <= step and (decides or any(event.get(key) for key in keys)):
+            about = tuple(event) if decides else keys
+            needed.append(
+                {k: event[k] for k in dict.fromkeys(("event", "step", *about)) if k in event}
+            )
+    return needed

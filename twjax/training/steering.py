@@ -1,0 +1,141 @@
+"""Answers to evaluations as a run's budget says, and keeps each answer in the ledger."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twjax.config import Budget, ConfigError
+from twjax.data.course import Course
+from twjax.progress import say
+from twjax.training import ledger
+from twjax.training.budget import Look, decide, rolled_back
+from twjax.training.history import History
+
+
+class Steering:
+    """A run's budget from a step on; `history` and `course` are what has been decided until now.
+
+    `known` has the answers of the ledger, also those after that step: they were given before a
+    kill, and are given again. Only the process with `write` writes.
+    """
+
+    def __init__(
+        self,
+        budget: Budget,
+        run_dir: pathlib.Path,
+        known: History,
+        start: int,
+        course: Course,
+        *,
+        write: bool,
+    ):
+        self._budget, self._run_dir, self._known = budget, run_dir, known
+        self.history, self.course = known.until(start), course
+        self._write = write
+        if start and self.history.baseline is None:
+            raise ConfigError(
+                f"{run_dir}: Run.budget has no baseline, as the run began without it and is at "
+                f"step {start}. Start a new run with it, or leave it out."
+            )
+        look = self.history.looks.get(start)
+        if look is not None and look.action == "stop":
+            raise ConfigError(self._stopped(look))
+
+    def has_answered(self, step: int) -> bool:
+        """Whether the evaluation of a step has its answer."""
+        return step in self.history.looks
+
+    def answer(self, step: int, records: Sequence[Mapping[str, Any]]) -> Look:
+        """Decides on an evaluation, and follows: `history` and `course` go on from it.
+
+        Raises ConfigError when the budget stops the run.
+        """
+        bits = {record["task"]: record["bits_per_byte"] for record in records}
+        if self.history.baseline is None:
+            protected = {task: bits[task] for task in sorted(self._budget.allowed)}
+            self._append("baseline", step, bits=protected)
+        assert self.history.baseline is not None
+        looks = [look for at, look in self.history.looks.items() if at < step]
+        look = decide(
+            self._budget,
+            step,
+            bits,
+            self.history.baseline,
+            looks[-1] if looks else None,
+            self._shares(step),
+            rollbacks=self.history.rollbacks,
+        )
+        self._follow("budget", step, look, look.record())
+        self._say(look, looks[-1] if looks else None)
+        return look
+
+    def roll_back(self, look: Look, kept: Sequence[int]) -> int | None:
+        """Returns the step of the last checkpoint in `kept` that was within the budget, if any.
+
+        The ledger says so before anything is removed.
+        """
+        looks = self.history.looks
+        good = [step for step in kept if step < look.step and step in looks and looks[step].within]
+        if not good:
+            self._tell(f"no checkpoint before step {look.step} was within the budget: going on")
+            return None
+        to = rolled_back(self._budget, look, looks[good[-1]])
+        self._follow("roll_back", to.step, to, {"look": to.record() | {"step": to.step}})
+        self._tell(
+            f"rolling back from step {look.step} to step {to.step}; replay {_listing(to.shares)}"
+        )
+        return to.step
+
+    def stopped(self, look: Look) -> ConfigError:
+        """Returns the error of a run that the budget stops."""
+        return ConfigError(self._stopped(look))
+
+    def _shares(self, step: int) -> dict[str, float]:
+        turns = self.history.turns
+        shares = turns[-1].shares if turns else self.course.shares(step)
+        return {task: round(shares[task], 4) for task in sorted(set(self._budget.replay.values()))}
+
+    def _follow(self, event: str, step: int, look: Look, details: dict[str, Any]) -> None:
+        turns = len(self.history.turns)
+        if event == "budget" and self._known.looks.get(step) == look:
+            self.history = self.history.after([{"event": event, "step": step} | details])
+        else:
+            self._append(event, step, **details)
+        if len(self.history.turns) > turns:
+            self.course = self.course.turned(self.history.turns[-1])
+
+    def _append(self, event: str, step: int, **details: Any) -> None:
+        if self._write:
+            ledger.append(self._run_dir, event, step, **details)
+        self.history = self.history.after([{"event": event, "step": step} | details])
+
+    def _say(self, look: Look, before: Look | None) -> None:
+        used = ", ".join(f"{task} {part:.0%}" for task, part in look.used.items())
+        text = f"step {look.step}: {used} of the budget; replay {_listing(look.shares)}"
+        if before is not None and look.shares != before.shares:
+            text += f", was {_listing(before.shares)}"
+        if look.action == "lower_rate":
+            text += f"; the learning rate is {look.rate:g} of the schedule's from here"
+        if look.action == "go_on":
+            text += "; it can't be kept with replay at its most: going on"
+        self._tell(text)
+
+    def _stopped(self, look: Look) -> str:
+        worst = max(look.used, key=lambda task: look.used[task])
+        return (
+            f"{self._run_dir}: at step {look.step} {worst} had used {look.used[worst]:.0%} of its "
+            f"Budget.allowed ({self._budget.allowed[worst]} bits per byte) for "
+            f"{self._budget.patience} evaluations with replay at Budget.most "
+            f"({self._budget.most}), and Budget.beyond is 'stop'. The state is saved. Raise one of "
+            "them or lower Schedule.peak, with --allow-change or in a new run."
+        )
+
+    def _tell(self, text: str) -> None:
+        if self._write:
+            say(f"budget: {text}")
+
+
+def _listing(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{task} {share:.1%}" for task, share in shares.items())
