@@ -13,14 +13,12 @@ is made, and a second call goes on from there.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import pathlib
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import prepare
@@ -28,7 +26,7 @@ import regex
 
 from twjax import storage
 from twjax.config.extension import Extension
-from twjax.corpus.document import Document, read_corpus, write_parquet
+from twjax.corpus.document import read_corpus
 from twjax.data.rows import RowReader
 from twjax.vocab.extend import extend
 from twjax.vocab.tokenizer import Tokenizer
@@ -41,9 +39,6 @@ TAIWAN = ("cofacts_replies", "moztw_cc0_nanTW", "moztw_cc0_zhTW", "pydocs_zhTW",
 CHINA = ("pydocs_zhCN", "tidb_zhCN")
 # Neither: what must keep its old ids.
 OTHERS = ("taiwan_md_other_langs",)
-HELD_OUT = 20
-# Of one source at most, so that laws and transcripts don't stand for all of Taiwan.
-MOST_CHARACTERS, LONGEST = 1_500_000, 20_000
 SEQ, ROWS = 256, 4
 
 RUN = """
@@ -116,7 +111,7 @@ def main() -> int:
 
 def measure(args: argparse.Namespace, work: pathlib.Path) -> dict[str, Any]:
     corpora = {
-        name: write_corpus(work / "corpora" / name, args.data, files, test)
+        name: prepare.write_corpus(work / "corpora" / name, args.data, files, test)
         for name, files, test in (
             ("en", ENGLISH, False),
             ("en_test", ENGLISH, True),
@@ -148,47 +143,6 @@ def measure(args: argparse.Namespace, work: pathlib.Path) -> dict[str, Any]:
     if not args.no_model:
         figures |= models(args, work, corpora, extension)
     return figures
-
-
-def texts_of(path: pathlib.Path, test: bool | None) -> Iterator[Document]:
-    """Yields the documents of one file that are held out, or the others; None: all."""
-    used = 0
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        for number, line in enumerate(file):
-            record = json.loads(line)
-            if test not in (None, number % HELD_OUT == 0) or not record.get("text"):
-                continue
-            text = record["text"].replace("\r\n", "\n").strip()[:LONGEST]
-            used += len(text)
-            if used > MOST_CHARACTERS // (HELD_OUT if test else 1):
-                return
-            yield Document(
-                id=record["id"],
-                text=text,
-                source=path.name.removesuffix(".jsonl.gz"),
-                license=record["license"],
-                lang=record["lang"],
-            )
-
-
-def write_corpus(
-    folder: pathlib.Path, data: pathlib.Path, files: tuple[str, ...], test: bool | None
-) -> pathlib.Path:
-    """Writes documents as a corpus of one shard, as they are."""
-    if (folder / "manifest.json").is_file():
-        return folder
-    documents = [d for name in files for d in texts_of(data / f"{name}.jsonl.gz", test) if d.text]
-    shard = folder / "shards" / "part-00000-of-00001.parquet"
-    shard.parent.mkdir(parents=True)
-    write_parquet(shard, documents)
-    sha256 = storage.sha256_file(shard)
-    size = sum(len(d.text.encode()) for d in documents)
-    entry = {"file": f"shards/{shard.name}", "sha256": sha256, "documents": len(documents),
-             "bytes": size}  # fmt: skip
-    manifest = {"format": 1, "name": folder.name, "fingerprint": sha256, "shards": [entry]}
-    storage.write_json(folder / "manifest.json", manifest)
-    print(f"{folder.name}: {len(documents):,} documents, {size / 1e6:.1f} MB", flush=True)
-    return folder
 
 
 def train_tokenizer(corpus: pathlib.Path, folder: pathlib.Path, size: int) -> None:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import pathlib
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from twjax import storage
+from twjax.corpus.document import Document, write_parquet
 from twjax.data.rows import RowReader
+
+# Every so many documents one is held out.
+HELD_OUT = 20
+# Of one source at most, so that none stands for all.
+MOST_CHARACTERS, LONGEST = 1_500_000, 20_000
 
 
 def arguments(description: str | None, corpora: str, seq_len: int) -> argparse.ArgumentParser:
@@ -71,6 +79,47 @@ def cache_rows(
     request = Request(CorpusTask(task, Corpus(str(corpus), 0.0)), "train", seq_len, str(vocabulary))
     build(request, folder)
     return RowReader(folder, task, "train", seq_len)
+
+
+def texts_of(path: pathlib.Path, test: bool | None) -> Iterator[Document]:
+    """Yields the documents of one file that are held out, or the others; None: all."""
+    used = 0
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        for number, line in enumerate(file):
+            record = json.loads(line)
+            if test not in (None, number % HELD_OUT == 0) or not record.get("text"):
+                continue
+            text = record["text"].replace("\r\n", "\n").strip()[:LONGEST]
+            used += len(text)
+            if used > MOST_CHARACTERS // (HELD_OUT if test else 1):
+                return
+            yield Document(
+                id=record["id"],
+                text=text,
+                source=path.name.removesuffix(".jsonl.gz"),
+                license=record["license"],
+                lang=record["lang"],
+            )
+
+
+def write_corpus(
+    folder: pathlib.Path, data: pathlib.Path, files: tuple[str, ...], test: bool | None
+) -> pathlib.Path:
+    """Writes documents as a corpus of one shard, as they are."""
+    if (folder / "manifest.json").is_file():
+        return folder
+    documents = [d for name in files for d in texts_of(data / f"{name}.jsonl.gz", test) if d.text]
+    shard = folder / "shards" / "part-00000-of-00001.parquet"
+    shard.parent.mkdir(parents=True)
+    write_parquet(shard, documents)
+    sha256 = storage.sha256_file(shard)
+    size = sum(len(d.text.encode()) for d in documents)
+    entry = {"file": f"shards/{shard.name}", "sha256": sha256, "documents": len(documents),
+             "bytes": size}  # fmt: skip
+    manifest = {"format": 1, "name": folder.name, "fingerprint": sha256, "shards": [entry]}
+    storage.write_json(folder / "manifest.json", manifest)
+    print(f"{folder.name}: {len(documents):,} documents, {size / 1e6:.1f} MB", flush=True)
+    return folder
 
 
 def _twjax(*arguments: str) -> None:

@@ -186,7 +186,7 @@ def test_lengths_and_sizes():
 def test_blurred_places_say_so():
     found = words.fields(one(place=Place(119.6, 23.3, 119.6, 23.3, 0.1)))
     note = "（位置敏感，座標已模糊化，只準到0.1度）"
-    assert found["place"] == f"約東經119.6度、北緯23.3度{note}"
+    assert found["place"] == f"東經119.6度、北緯23.3度附近{note}"
     assert "sexagesimal" not in found and "approximate_to: 0.1 degrees" in found["record"]
 
 

@@ -13,7 +13,11 @@ import pytest
 
 from tests import tiny
 from tests.keeping_side import arrays_of
+from tests.test_training_encdec_step import CONFIG as ENCDEC
+from tests.test_training_encdec_step import rows as encdec_rows
 from tests.test_training_loss import REAL, B, D, S, V
+from tests.test_vocab_extend_rows import NEW, OLD, record
+from tests.test_vocab_extend_runs import cache
 from twjax import config
 from twjax.cli import main
 from twjax.config import Mesh, Run
@@ -28,6 +32,7 @@ from twjax.training.divergence import Base, Comparison
 from twjax.training.loss import NO_BEND, Bend, distilled_loss, next_token_loss
 from twjax.training.optimizer import make_optimizer
 from twjax.training.schedule import make_schedule
+from twjax.training.source import Source
 from twjax.training.state import init_state
 from twjax.training.step import make_train_step
 from twjax.training.trained import Trained
@@ -88,19 +93,20 @@ def test_it_equals_float64_and_its_slope_finite_differences(case, chunks, temper
     how = Comparison(temperature, known, bend.scale, bend.softcap)
     settings: dict[str, Any] = {"vocab_size": REAL, "chunks": chunks, "bend": bend, "z_loss": 0.1}
     hidden, head, tokens, weights, base = arrays(case)
-    objective, (sums, kl) = distilled_loss(hidden, head, tokens, weights, base, how, **settings)
+    here = (hidden, head, tokens, weights, base, how)
+    objective, (sums, kl) = distilled_loss(*here, **settings)
     plain, same = next_token_loss(hidden, head, tokens, weights, **settings)
     np.testing.assert_array_equal(np.stack(sums), np.stack(same))
     expected = divergence64(case, temperature, known, bend)
     np.testing.assert_allclose(kl, expected, rtol=1e-5)
     np.testing.assert_allclose(objective, plain + 0.7 * temperature**2 * expected, rtol=1e-5)
 
-    def added(*x):
-        with_base, _ = distilled_loss(*x, tokens, weights, base, how, **settings)
-        return with_base - next_token_loss(*x, tokens, weights, **settings)[0]
+    def added(hidden, head):
+        with_base, _ = distilled_loss(hidden, head, tokens, weights, base, how, **settings)
+        return with_base - next_token_loss(hidden, head, tokens, weights, **settings)[0]
 
     # A factor behind the loss: the saved slope must be scaled by what flows back.
-    grads = jax.grad(lambda *x: 3.0 * added(*x), argnums=(0, 1))(hidden, head)
+    grads = jax.grad(lambda x, y: 3.0 * added(x, y), argnums=(0, 1))(hidden, head)
     for name, grad in zip(("hidden", "head"), grads, strict=True):
         direction = np.random.default_rng(1).normal(size=case[name].shape)
         step = 1e-5
@@ -115,7 +121,8 @@ def test_it_equals_float64_and_its_slope_finite_differences(case, chunks, temper
 def test_the_base_itself_is_no_distance_away(case):
     same = case | {"base_hidden": case["hidden"], "base_head": case["head"]}
     how = Comparison(1.0, REAL, None, None)
-    _, (_, kl) = distilled_loss(*arrays(same), how, vocab_size=REAL, chunks=2)
+    here = arrays(same)
+    _, (_, kl) = distilled_loss(*here, how, vocab_size=REAL, chunks=2)
     assert kl == 0.0
 
 
@@ -131,7 +138,7 @@ def test_whole_logits_are_never_in_memory():
         return distilled_loss(hidden, head, tokens, ones, base, how, **settings)[0]
 
     shapes = jax.ShapeDtypeStruct((B, S, 8), jnp.float32), jax.ShapeDtypeStruct((8, V), jnp.float32)
-    compiled = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(*shapes, *shapes).compile()
+    compiled: Any = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(*shapes, *shapes).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < B * S * V * 4 / 2
 
 
@@ -142,7 +149,7 @@ def run(tmp_path_factory) -> Run:
     return config.load(Run, [path], ["Run.steps = 20", "Run.init = 'run:base'"]).value
 
 
-def train(run: Run, mesh: Mesh, devices: int, steps: int, known: int | None = None):
+def train(run: Run, mesh: Mesh, devices: int, steps: int):
     """Returns the metrics of `steps` steps whose even rows count, the last params, and the base."""
     made = make_mesh(mesh, jax.devices()[:devices])
     network = declare(run.model)
@@ -152,16 +159,15 @@ def train(run: Run, mesh: Mesh, devices: int, steps: int, known: int | None = No
     optimizer = make_optimizer(run.optimizer, schedule, trained.specs)
     base = FrozenBase.of(run, network, trained, made)
     assert base is not None
-    if known is not None:
-        base = dataclasses.replace(base, known=known)
     seen = []
     with jax.set_mesh(made):
         state = init_state(learner, optimizer, made, run.seed, trained)
         kept = base.keep(state.params)
         step_fn = make_train_step(learner, run, optimizer, schedule, made, trained, base)
         for index in range(steps):
-            rows = tiny.rows(np.random.default_rng(index), run.data.batch_size)
-            batch = jax.device_put(rows, batch_sharding(made))
+            pairs = run.model.encoder_layers > 0
+            rows = encdec_rows if pairs else lambda s, n: tiny.rows(np.random.default_rng(s), n)
+            batch = jax.device_put(rows(index, run.data.batch_size), batch_sharding(made))
             replay = (np.arange(run.data.batch_size) % 2 == 0).astype(np.uint8)
             batch["replay"] = jax.device_put(replay, rows_sharding(made))
             state, metrics = step_fn(state, batch, kept)
@@ -204,6 +210,18 @@ def test_beside_adapters_the_base_needs_no_memory_of_its_own(run):
     seen, _, kept = train(both, Mesh(fsdp=1), 1, 4)
     assert parts.names_of(kept) == {"final_norm"}
     assert seen[0, 1] == 0.0 and seen[-1, 1] > 0
+
+
+def test_an_encoder_decoder_is_held_back_too(tmp_path):
+    path = tmp_path / "run.gin"
+    path.write_text(ENCDEC.format(cache="none"))
+    run = config.load(Run, [path], ["Run.init = 'run:base'"]).value
+    learnt = Adapter(rank=2, alpha=4.0, targets=("*/layers/*",), train=("embedding",), kind="dora")
+    for adapter in (None, learnt):
+        seen, *_ = train(
+            dataclasses.replace(run, distillation=KEPT, adapter=adapter), Mesh(fsdp=1), 1, 3
+        )
+        assert seen[0, 1] == 0.0 and seen[-1, 1] > 0
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +271,35 @@ def test_resuming_reads_the_base_again_or_says_that_it_is_gone(place, capsys):
         np.testing.assert_array_equal(values, other[name])
     kl = [[r["kl"] for r in tiny.records(place / run, "train")] for run in ("held", "again")]
     assert kl[0] == kl[1]
+
+
+def test_with_an_extended_vocabulary_the_old_ids_are_compared(place, capsys):
+    """The base gets the same new rows as the run, on a resume as well."""
+    cache(place / "new", "1", OLD + NEW)
+    (place / "extended").mkdir()
+    record(place / "extended")
+    bindings = (
+        *SETTINGS,
+        "Data.cache = '{place}/new'",
+        "Data.vocabulary = '{place}/extended/none.model'",
+        f"Model.vocab_size = {OLD + NEW}",
+    )
+    assert main(command(place, "grown", *bindings)) == 0
+    logged = [r["kl"] for r in tiny.records(place / "grown", "train")]
+    assert logged[0] == 0.0 and logged[-1] > 0
+    whole = arrays_of(place / "grown", 6)
+    shutil.rmtree(place / "grown" / FOLDER / "6")
+    assert main(command(place, "grown", *bindings)) == 0
+    assert logged == [r["kl"] for r in tiny.records(place / "grown", "train")]
+    for name, values in arrays_of(place / "grown", 6).items():
+        np.testing.assert_array_equal(values, whole[name])
+    run = Source.open(place / "grown").run
+    kind = {"new_rows": {"first": OLD, "stop": OLD + NEW, "kind": "mean"}}
+    network = declare(run.model)
+    made = make_mesh(Mesh(), jax.devices()[:1])
+    base = FrozenBase.of(run, network, Trained(network.specs), made, kind)
+    assert base is not None and base.known == OLD
+    capsys.readouterr()
 
 
 @pytest.mark.parametrize(

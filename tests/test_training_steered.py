@@ -92,9 +92,12 @@ def events(run_dir, *kinds):
 
 
 def decided(run_dir):
-    """What the budget has decided, without the clock."""
-    kept = ("event", "step", "used", "shares", "action", "rate", "beyond", "bits")
-    return [{k: e[k] for k in kept if k in e} for e in events(run_dir, "baseline", "budget")]
+    """What the budget has decided at each step, without the clock."""
+    kept = ("used", "shares", "action", "rate", "beyond", "bits")
+    return {
+        (e["event"], e["step"]): {k: e[k] for k in kept if k in e}
+        for e in events(run_dir, "baseline", "budget")
+    }
 
 
 def test_a_budget_turns_the_shares_and_the_ledger_says_so(unbroken):
@@ -149,8 +152,12 @@ def test_kills_change_nothing_of_a_steered_run(config, unbroken, tmp_path):
     train(config, run_dir)
     assert kills >= 2
     assert tiny.losses(run_dir) == tiny.losses(unbroken[0])
-    # Decisions that were made again are the same, and aren't written twice.
+    # Decisions that were made again are the same; only a start without a checkpoint repeats them.
     assert decided(run_dir) == decided(unbroken[0])
+    began = [n for n, event in enumerate(events(run_dir)) if event["event"] == "start"][-1]
+    assert [e["step"] for e in events(run_dir)[began:] if e["event"] == "budget"] == sorted(
+        step for event, step in decided(unbroken[0]) if event == "budget"
+    )
     rows = [tiny.records(d, "train")[-1]["rows"] for d in (run_dir, unbroken[0])]
     assert rows[0] == rows[1]
 
@@ -170,7 +177,8 @@ def test_a_branch_repeats_the_trunk_until_it_decays(config, unbroken, tmp_path):
     same = tmp_path / "same"
     train(config, same, options=("--branch-from", f"{trunk}@35"))
     assert tiny.losses(same) == {s: loss for s, loss in theirs.items() if s > 35}
-    assert decided(same) == [d for d in decided(trunk) if d["step"] > 35]
+    later = {key: value for key, value in decided(trunk).items() if key[1] > 35}
+    assert decided(same) == later
     # It goes on without the option, and from another place only elsewhere.
     assert "all 50 steps are done" in train(
         config, branch, "Run.steps = 50", f"Schedule.decay_fraction = {15 / 50}"

@@ -69,7 +69,7 @@ def questions(observation: Observation, have: Mapping[str, str]) -> Iterator[Que
             yield ask("duration", length(seconds), f"{plain(seconds)}秒")
     if observation.place:
         shown = have["place"].partition("（")[0]
-        yield ask("place", shown, shown.removeprefix("約"))
+        yield ask("place", shown, shown.removesuffix("附近"))
     for kind in ("platform", "sensor", "calibration", "resolution"):
         if kind in have:
             yield ask(kind, have[kind])

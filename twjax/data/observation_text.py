@@ -181,18 +181,17 @@ def _places(place: Place) -> dict[str, str]:
         note = f"（位置敏感，座標已模糊化，只準到{plain(place.grid)}度）"
     if place.is_point:
         shown = f"{longitude(place.west)}、{latitude(place.south)}"
-        found = {"place": f"約{shown}{note}" if note else shown}
-        if not note:
-            found["sexagesimal"] = f"{_sexagesimal(place)}"
-        return found
-    found = {
-        "place": f"{'約' if note else ''}{longitude(place.west)}到{longitude(place.east)}、"
-        f"{latitude(place.south)}到{latitude(place.north)}之間{note}"
-    }
-    if not note:
-        width, height = extent(place)
-        found["extent"] = f"東西寬約{_distance(width)}，南北長約{_distance(height)}"
-    return found
+        if note:
+            return {"place": f"{shown}附近{note}"}
+        return {"place": shown, "sexagesimal": _sexagesimal(place)}
+    over = "往東越過180度經線到" if place.west > place.east else "到"
+    shown = f"{longitude(place.west)}{over}{longitude(place.east)}"
+    shown = f"{shown}、{latitude(place.south)}到{latitude(place.north)}之間{note}"
+    if note:
+        return {"place": shown}
+    width, height = extent(place)
+    size = f"東西寬約{_distance(width)}，南北長約{_distance(height)}"
+    return {"place": shown, "extent": size}
 
 
 def extent(place: Place) -> tuple[float, float]:
