@@ -229,6 +229,17 @@ def test_stac_in_collections_and_single_files(tmp_path):
     assert read(tmp_path / "b.json", "stac") == ({"scene-1": whole["scene-1"]}, [])
 
 
+@pytest.mark.parametrize("odd", ["9" * 5000, "[" * 900 + "]" * 900, "[" * 9999, '"\\ud800"', "{}"])
+def test_odd_json_is_a_rejection(odd, tmp_path):
+    line = (SAMPLES / "stac" / "items.jsonl").read_text(encoding="utf-8").splitlines()[0]
+    for old in ("[120.0, 22.0]", '"2024-05-01T00:10:33Z"', '"scene-0"', "0.9"):
+        assert old in line
+        (tmp_path / "odd.jsonl").write_text(f"{line.replace(old, odd)}\n{line}\n")
+        kept, lost = read(tmp_path / "odd.jsonl", "stac")
+        assert list(kept) == ["scene-0"] and len(lost) == 1
+        assert len(lost[0][3]) <= 200
+
+
 def test_ships():
     kept, lost = read(SAMPLES / "ships" / "cargo-metafile", "ships")
     first = kept["cargo-metafile-1-20310104T200023"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
 from twjax.config import Schedule
-from twjax.training.schedule import make_schedule
+from twjax.training.schedule import make_schedule, scaled
+from twjax.training.source import run_schedule
 
 STEPS, WARM, PEAK = 100, 10, 0.5
 
@@ -69,3 +71,61 @@ def test_wsd_holds_the_peak_and_decays_over_its_last_part(decay, share):
 
 def test_a_schedule_without_warmup_begins_at_its_peak():
     assert rates(kind="cosine", warmup_steps=0)[0] == pytest.approx(PEAK)
+
+
+@pytest.mark.parametrize(
+    ("decay", "share"), [("linear", lambda t: 1 - 0.8 * t), ("exp", lambda t: 0.2**t)]
+)
+def test_infinite_cools_down_holds_and_decays_at_last(decay, share):
+    options = {"kind": "infinite", "cooldown_steps": 30, "plateau": 0.5, "final": 0.1}
+    got = rates(**options, decay=decay, decay_fraction=0.2)
+    for step in range(WARM, WARM + 30):
+        wave = 0.5 * (1 + math.cos(math.pi * (step - WARM) / 30))
+        assert got[step] == pytest.approx(PEAK * (0.5 + 0.5 * wave), rel=1e-5)
+    assert all(rate == pytest.approx(PEAK / 2) for rate in got[WARM + 30 : 81])
+    for step in (80, 90, 99):
+        assert got[step] == pytest.approx(PEAK / 2 * share((step - 80) / 19), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["wsd", "infinite"])
+def test_a_longer_run_has_the_same_rates_until_its_decay(kind):
+    extra = {"cooldown_steps": 20} if kind == "infinite" else {}
+    config = Schedule(kind=kind, peak=PEAK, warmup_steps=WARM, decay_fraction=0.1, **extra)
+    short, long = (make_schedule(config, steps, 0.0) for steps in (100, 1000))
+    for step in range(90):
+        assert float(short(step)) == float(long(step))
+    assert (config.decay_steps(100), config.decay_steps(1000)) == (10, 100)
+
+
+def test_a_rewarmed_peak_is_a_multiple_of_the_sources_last_rate():
+    config = Schedule(kind="constant", rewarm=5.0, start="source", warmup_steps=4)
+    run = dataclasses.make_dataclass("Run", ["schedule", "steps"])(config, 10)
+    schedule = run_schedule(run, 1e-4)
+    expected = [1e-4 + 4e-4 * (s + 1) / 5 for s in range(4)] + [5e-4] * 6
+    np.testing.assert_allclose([float(schedule(s)) for s in range(10)], expected, rtol=1e-6)
+
+
+def test_factors_hold_from_their_steps_on():
+    plain = make_schedule(Schedule(kind="constant", peak=PEAK), STEPS, 0.0)
+    lowered = scaled(plain, [(10, 0.5), (20, 0.25)])
+    got = [float(lowered(step)) for step in (0, 9, 10, 19, 20, 99)]
+    np.testing.assert_allclose(got, [PEAK, PEAK, PEAK / 2, PEAK / 2, PEAK / 4, PEAK / 4])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "cosine"}, r"Schedule.peak \(None\) and Schedule.rewarm \(None\): give one"),
+        ({"kind": "cosine", "peak": 1.0, "rewarm": 2.0}, "give one of them"),
+        ({"kind": "cosine", "rewarm": -2.0}, r"Schedule.rewarm \(-2.0\) must be positive"),
+        ({"kind": "infinite", "peak": 1.0}, r"Schedule.cooldown_steps \(0\) must be at least 1"),
+        ({"kind": "wsd", "peak": 1.0, "cooldown_steps": 5}, "it belongs to kind 'infinite'"),
+        (
+            {"kind": "infinite", "peak": 1.0, "cooldown_steps": 5, "plateau": 0.05},
+            r"Schedule.final \(0.1\) must not be above Schedule.plateau \(0.05\)",
+        ),
+    ],
+)
+def test_schedules_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Schedule(**options)

@@ -66,8 +66,11 @@ def parsed(line: bytes) -> Any:
         return _DECODER.decode(decoded(line))
     except json.JSONDecodeError as error:
         raise BadField("not JSON", "", str(error)) from None
-    except RecursionError:
-        raise BadField("not JSON", "", "nested too deeply") from None
+    except BadField:
+        raise
+    except (ValueError, RecursionError) as error:
+        # Integers of thousands of digits, lists in a thousand lists.
+        raise BadField("not JSON", "", str(error)) from None
 
 
 def elements(path: pathlib.Path, name: str) -> Iterator[tuple[str, Any]]:
@@ -145,11 +148,11 @@ class _Reader:
                 # Twice as much each time, so that long values don't take the square of their size.
                 if not self._more(max(_CHUNK, size)):
                     self._fail(error.msg)
-            except RecursionError:
-                self._fail("nested too deeply")
             except BadField as error:
                 error.where = f"behind line {self.line}"
                 raise
+            except (ValueError, RecursionError) as error:
+                self._fail(str(error))
 
     def _pass(self, end: int) -> None:
         self.line += self._text.count("\n", self._at, end)

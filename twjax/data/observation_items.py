@@ -74,13 +74,13 @@ def _item(item: Any, stated: Stated) -> Observation:
     )
 
 
-def _positions(coordinates: Any) -> Iterator[list[Any]]:
-    """Yields the positions of a geometry, however deep they lie in it."""
-    if not isinstance(coordinates, list) or not coordinates:
+def _positions(coordinates: Any, depth: int = 3) -> Iterator[list[Any]]:
+    """Yields the positions of a geometry, which lie in three lists at most (MultiPolygon)."""
+    if not isinstance(coordinates, list) or not coordinates or depth < 0:
         raise BadField("not a position", "geometry.coordinates", coordinates)
     if isinstance(coordinates[0], list):
         for inner in coordinates:
-            yield from _positions(inner)
+            yield from _positions(inner, depth - 1)
     elif len(coordinates) in (2, 3):
         yield coordinates
     else:

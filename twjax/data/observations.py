@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import math
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,13 +25,15 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 # Control characters, and halves of surrogate pairs.
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SHOWN = 200
+# Short for what is deep or long.
+_REPR = reprlib.Repr()
 
 
 class BadField(ValueError):
     """A field of a record that can't be used; `where` is a place in the file, if that is known."""
 
     def __init__(self, reason: str, field: str, value: object, where: str = ""):
-        shown = value if isinstance(value, str) else repr(value)
+        shown = value if isinstance(value, str) else _REPR.repr(value)
         self.reason, self.field, self.where = reason, field, where
         self.value = shown.encode("utf-8", "backslashreplace").decode()[:_SHOWN]
         super().__init__(f"{reason}: {field} {self.value}")

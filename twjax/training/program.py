@@ -408,7 +408,10 @@ def _describe(
     sizes = {axis: size for axis, size in mesh.shape.items() if size > 1} or {"devices": 1}
     origin = ""
     if source:
-        origin = f", weights from {source.record['directory']} at step {source.record['step']}"
+        origin = (
+            f", weights from {source.record['directory']} at step {source.record['step']}, "
+            f"moments {run.moments}"
+        )
     platform_name = mesh.devices.flat[0].platform
     say(
         f"{count_weights(network.specs):,} parameters on {mesh.size} {platform_name} device(s) "
