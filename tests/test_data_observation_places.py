@@ -8,7 +8,7 @@ import math
 import pathlib
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from twjax.data import observation_places as places
@@ -66,6 +66,7 @@ POINTS = st.tuples(st.integers(-12, 12), st.integers(-9, 9))
 RINGS = st.lists(POINTS, min_size=3, max_size=8).map(lambda ring: (*ring, ring[0]))
 
 
+@settings(deadline=None)
 @given(
     rings=st.lists(RINGS, min_size=1, max_size=3),
     corner=POINTS,
@@ -77,6 +78,7 @@ def test_areas_touch_what_another_implementation_says(rings, corner, size):
     assert places.touches(tuple(map(float, box)), rings) == meets(box, rings)
 
 
+@settings(deadline=None)
 @given(ring=RINGS, shift=st.integers(-180, 180), corner=POINTS, size=st.integers(0, 40))
 def test_boxes_over_the_antimeridian(ring, shift, corner, size):
     """Turning the globe changes nothing, wherever the box crosses the edge of the map."""
@@ -109,6 +111,7 @@ def test_points_on_the_antimeridian_and_the_poles():
     assert not pole.touches(Place(-120, 89, -120, 89))
 
 
+@settings(deadline=None)
 @given(
     x=st.floats(-180, 180), y=st.floats(-90, 90),
     width=st.floats(0, 30), height=st.floats(0, 30),

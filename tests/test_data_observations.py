@@ -60,6 +60,7 @@ def one(**fields):
 # --- values
 
 
+@settings(deadline=None)
 @given(
     time=st.datetimes(datetime.datetime(1801, 1, 1), datetime.datetime(2199, 1, 1)),
     minutes=st.integers(-14 * 60, 14 * 60),
@@ -156,6 +157,7 @@ def test_times_in_taiwan(time, date, clock):
     assert (words.roc_date(found), words.clock(found)) == (date, clock)
 
 
+@settings(deadline=None)
 @given(st.floats(-180, 180), st.floats(-90, 90))
 def test_coordinates_in_words_read_back(x, y):
     east, north = words.longitude(x), words.latitude(y)

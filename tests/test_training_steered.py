@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from tests import tiny
 from twjax import storage
 from twjax.data.rows import RowWriter
 
+pytestmark = pytest.mark.slow
 STEPS = 80
 # From b alone to mostly a: what is known of b is lost unless it is replayed.
 CHANGING = """
@@ -128,7 +130,6 @@ def test_a_budget_turns_the_shares_and_the_ledger_says_so(unbroken):
         assert after / before == pytest.approx(factor, rel=0.1)
 
 
-@pytest.mark.slow
 def test_kills_change_nothing_of_a_steered_run(config, unbroken, tmp_path):
     run_dir = tmp_path / "run"
     chance = random.Random(1)
@@ -296,3 +297,42 @@ def test_observing_reads_what_a_run_without_a_budget_reads(config, tmp_path):
     late = train(config, tmp_path / "plain", *short, "Run.steps = 30", "Mixture.seed = 0",
                  options=("--allow-change",), code=1)  # fmt: skip
     assert "Run.budget has no baseline, as the run began without it and is at step 25" in late
+
+
+def test_two_processes_steer_as_one_does(config, tmp_path):
+    bindings = ("Run.steps = 40", "Data.seq_len_stages = ()", "Budget.allowed = {'b': 0.3}",
+                "Budget.beyond = 'roll_back'", "Budget.patience = 1", "Budget.most = 0.2",
+                "Budget.rollbacks = 1", "Checkpoint.every = 5", "Evaluation.every = 5",
+                "Schedule.peak = 3e-2", "Schedule.warmup_steps = 39", "Evaluation.rows = 16",
+                "Mixture.stages = ((0, {'a': 0.98, 'b': 0.02}),)")  # fmt: skip
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pair, alone = tmp_path / "pair", tmp_path / "alone"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "twjax", *map(str, command(config, pair, *bindings))],
+            env=tiny.environment(
+                4,
+                TWJAX_COORDINATOR=f"127.0.0.1:{port}",
+                TWJAX_NUM_PROCESSES="2",
+                TWJAX_PROCESS_ID=str(number),
+            ),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    outputs = [process.communicate(timeout=280)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    train(config, alone, *bindings)
+    kinds = ("budget", "roll_back", "rolled_back")
+    ours, theirs = events(pair, *kinds), events(alone, *kinds)
+    assert [(e["event"], e["step"]) for e in ours] == [(e["event"], e["step"]) for e in theirs]
+    assert "roll_back" in {e["event"] for e in ours}
+    for one, two in zip(ours, theirs, strict=True):
+        if one["event"] == "budget":
+            assert one["action"] == two["action"]
+            assert one["shares"]["b"] == pytest.approx(two["shares"]["b"], abs=2e-4)
+    a, b = tiny.losses(pair), tiny.losses(alone)
+    np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-3)

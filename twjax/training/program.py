@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import jax
 import optax
+from jax.experimental import multihost_utils
 
 from twjax import __version__
 from twjax.config import ConfigError, Loaded, Run
@@ -128,6 +129,9 @@ class _Program:
         choose_attention(run.step.attention, mesh.devices.flat[0].platform)
         self.network = declare(run.model)
         self.history = History.of(run_dir)
+        if jax.process_count() > 1:
+            # Nobody writes before all have read.
+            multihost_utils.sync_global_devices("history")
         self._finish_rollback()
         steps = self.checkpoints.steps
         trunk = self.history.branch
@@ -198,7 +202,6 @@ class _Program:
             outcome = self._go(restored)
             if outcome.back is None:
                 break
-            self.history = History.of(run_dir)
             self._finish_rollback()
             restored = self.checkpoints.restore(abstract, outcome.back)
         step = int(outcome.state.step)
@@ -349,6 +352,8 @@ class _Program:
             if look.action == "roll_back":
                 back = steering.roll_back(look, self.checkpoints.steps)
                 if back is not None:
+                    # Not read from the ledger: another process writes it.
+                    self.history = steering.history
                     return Back(back)
             if steering.history.rates != rates:
                 current = way()
