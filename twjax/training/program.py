@@ -200,10 +200,13 @@ class _Program:
         self._keep_base(restored)
         while True:
             outcome = self._go(restored)
-            if outcome.back is None:
+            back = outcome.back
+            if back is None:
                 break
+            # Memory for two states may not be there.
+            del outcome, restored
             self._finish_rollback()
-            restored = self.checkpoints.restore(abstract, outcome.back)
+            restored = self.checkpoints.restore(abstract, back)
         step = int(outcome.state.step)
         if self.first and outcome.stopped:
             ledger.append(run_dir, "stop", step)

@@ -23,6 +23,7 @@ from twjax.parallel.sharding import weight_shardings
 from twjax.storage import local_folder, read_json
 from twjax.training import ledger
 from twjax.training.checkpoint import IMPORT_FILE, MODEL_FILE, Checkpoints, StoredArray
+from twjax.training.history import History
 from twjax.training.merged import merged_arrays
 from twjax.training.schedule import Rate, make_schedule, scaled
 from twjax.training.trained import Trained
@@ -116,15 +117,10 @@ class Source:
         """Returns the learning rate of the last step before the checkpoint; None for a model."""
         if self.imported is not None:
             return None
-        events = ledger.read(self.directory)
         # What it started from may be gone; the ledger has kept its rate.
-        sources = [event["source"]["rate"] for event in events if event.get("source")]
-        changes = [
-            (event["step"], event["rate"])
-            for event in events
-            if event["event"] == "budget" and event["step"] < self.step
-        ]
-        rate = scaled(run_schedule(self.run, sources[-1] if sources else None), changes)
+        history = History.of(self.directory).until(self.step)
+        source = None if history.source is None else history.source["rate"]
+        rate = scaled(run_schedule(self.run, source), history.rates)
         return float(rate(max(self.step - 1, 0)))
 
     def check_model(self, run: Run) -> None:
