@@ -84,7 +84,7 @@ Schedule.kind = 'cosine'
 Schedule.peak = 4e-3
 Schedule.warmup_steps = 40
 """
-# Re-warmed to half of the base's peak: the rate at which Taiwan's text is learnt well.
+# Re-warmed slowly: what is known falls most while the rate rises.
 WAY = """
 include '{common}'
 Run.init = 'run:{base}'
@@ -94,8 +94,8 @@ Mixture.stages = ((0, {stage!r}),)
 Evaluation.every = {every}
 Schedule.kind = 'cosine'
 Schedule.start = 'source'
-Schedule.peak = 2e-3
-Schedule.warmup_steps = 20
+Schedule.peak = {peak}
+Schedule.warmup_steps = {warmup}
 {more}
 """
 BUDGET = """
@@ -120,8 +120,11 @@ def main() -> int:
     parser.add_argument("--base-steps", type=int, default=1200)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--every", type=int, default=25, help="steps between evaluations")
-    parser.add_argument("--share", type=float, default=0.3, help="of replay: fixed, and at first")
-    parser.add_argument("--allowed", type=float, default=0.05, help="rise in bits per byte")
+    parser.add_argument("--share", type=float, default=0.3, help="of replay, where it is fixed")
+    parser.add_argument("--first", type=float, default=0.5, help="of steered replay, at first")
+    parser.add_argument("--peak", type=float, default=1.5e-3, help="learning rate after re-warming")
+    parser.add_argument("--warmup", type=int, default=80, help="steps of the re-warm-up")
+    parser.add_argument("--allowed", type=float, default=0.15, help="rise in bits per byte")
     parser.add_argument("--json", type=pathlib.Path)
     args = parser.parse_args()
     began = time.monotonic()
@@ -197,7 +200,7 @@ def write(
     args: argparse.Namespace, work: pathlib.Path, common: pathlib.Path, way: str, seed: int
 ) -> pathlib.Path:
     """Writes the configuration of one way to go on."""
-    replayed = 0.0 if way == "taiwan" else args.share
+    replayed = {"taiwan": 0.0, "steered": args.first}.get(way, args.share)
     stage = {name: (1 - replayed) / len(TAIWAN) for name in TAIWAN}
     if replayed:
         stage |= {name: replayed / len(GENERAL) for name in GENERAL}
@@ -210,6 +213,7 @@ def write(
     path = work / f"{way}{seed}.gin"
     about = {"common": common, "base": work / "runs" / f"base{seed}", "stage": stage}
     about |= {"steps": args.steps, "every": args.every, "seed": seed, "more": more}
+    about |= {"peak": args.peak, "warmup": args.warmup}
     path.write_text(WAY.format(**about))
     return path
 

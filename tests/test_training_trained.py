@@ -86,6 +86,9 @@ def test_frozen_weights_stay_bit_for_bit_and_have_no_moments(run, name):
         np.testing.assert_array_equal(before[1], after[1])
         assert (before[0] != after[0]).any() == (weight in ("gate", "up", "down"))
     assert (first.params["head"] != last.params["head"]).any()
+    trained = Trained.of(frozen, declare(run.model).specs)
+    # The head's 128 columns with padding, and three matrices of one layer.
+    assert trained.size == 16 * 128 + 3 * 16 * 32
     moments = {
         str(getattr(path[-1], "key", ""))
         for path, leaf in jax.tree_util.tree_leaves_with_path(last.optimizer)

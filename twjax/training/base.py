@@ -65,6 +65,19 @@ class FrozenBase:
             self.shardings,
         )
 
+    def begin(
+        self,
+        run: Run,
+        params: Any,
+        record: dict[str, Any],
+        vocabulary: str,
+        open_folder: Any,
+    ) -> Any:
+        """Keeps a run's first weights: `params`, or those of its source where that is None."""
+        if params is None:
+            params = read_again(run, record, self.network, self.mesh, vocabulary, open_folder)
+        return self.keep(params)
+
     def keep(self, params: Any) -> Any:
         """Copies from the initial weights what the run will change."""
         cast = jax.jit(

@@ -31,7 +31,7 @@ from twjax.parallel.sharding import batch_sharding
 from twjax.progress import say
 from twjax.storage import atomic_writer, local_folder, write_json
 from twjax.training import branch, ledger
-from twjax.training.base import FrozenBase, read_again
+from twjax.training.base import FrozenBase
 from twjax.training.checkpoint import Checkpoints, Restored
 from twjax.training.history import History
 from twjax.training.loop import Answer, Back, Halt, Outcome, StepFn, Way, train_loop
@@ -195,9 +195,12 @@ class _Program:
                 _finish(run_dir, start)
             return True
         if self.first:
-            _describe(run, self.learner, self.mesh, start, self.source)
+            _describe(run, self.learner, self.trained, self.mesh, start, self.source)
             self._note(start)
-        self._keep_base(restored)
+        if self.base is not None and self.source is not None:
+            params = None if start else restored.state.params
+            record, opened = self.source.record, self.open_folder
+            self.kept = self.base.begin(run, params, record, self.vocabulary, opened)
         while True:
             outcome = self._go(restored)
             back = outcome.back
@@ -266,23 +269,6 @@ class _Program:
         params = adapters.begin(self.learner, params, self.mesh, run.seed)
         shardings = state_shardings(self.learner, optimizer, self.mesh, self.trained)
         return with_params(optimizer, params, shardings, self.trained)
-
-    def _keep_base(self, restored: Restored) -> None:
-        """Keeps what `Run.distillation` compares with: the run's first weights."""
-        if self.base is None:
-            return
-        assert self.source is not None
-        params = restored.state.params
-        if restored.meta["step"] > 0:
-            params = read_again(
-                self.run,
-                self.source.record,
-                self.network,
-                self.mesh,
-                self.vocabulary,
-                self.open_folder,
-            )
-        self.kept = self.base.keep(params)
 
     def _note(self, start: int) -> None:
         """Writes into the ledger how the run starts or goes on."""
@@ -411,7 +397,12 @@ def _finish(run_dir: pathlib.Path, step: int) -> None:
 
 
 def _describe(
-    run: Run, network: AnyNetwork, mesh: jax.sharding.Mesh, start: int, source: Start | None
+    run: Run,
+    network: AnyNetwork,
+    trained: Trained,
+    mesh: jax.sharding.Mesh,
+    start: int,
+    source: Start | None,
 ) -> None:
     sizes = {axis: size for axis, size in mesh.shape.items() if size > 1} or {"devices": 1}
     origin = ""
@@ -421,8 +412,10 @@ def _describe(
             f"moments {run.moments}"
         )
     platform_name = mesh.devices.flat[0].platform
+    count = count_weights(network.specs)
+    part = f" ({trained.size:,} trained)" if trained.size < count else ""
     say(
-        f"{count_weights(network.specs):,} parameters on {mesh.size} {platform_name} device(s) "
+        f"{count:,} parameters{part} on {mesh.size} {platform_name} device(s) "
         f"{sizes}, {run.data.batch_size * sum(run.data.lengths):,} tokens a step; "
         + (f"going on from step {start} of {run.steps}" if start else f"{run.steps} steps{origin}")
     )

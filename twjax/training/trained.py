@@ -50,6 +50,14 @@ class Trained:
         layers = {name: held for name, held in frozen.items() if held is not None}
         return cls(parts.take(specs, names), layers, run.optimizer.ema)
 
+    @property
+    def size(self) -> int:
+        """How many parameters are trained."""
+        return sum(
+            spec.size - spec.size // spec.shape[0] * len(self.frozen_layers.get(name, ()))
+            for name, spec in parts.by_name(self.specs).items()
+        )
+
     def take(self, tree: Any) -> Any:
         """Returns what is trained of a tree over all weights."""
         return parts.take(tree, parts.names_of(self.specs))

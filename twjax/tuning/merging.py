@@ -115,11 +115,15 @@ class Ties:
         sign = np.sign(total)
         chosen, share = np.zeros_like(base), np.zeros_like(base)
         for weight, vector in zip(self.weights, vectors, strict=True):
-            agrees = (np.sign(vector) == sign) & (vector != 0)
-            chosen += np.float32(weight) * np.where(agrees, vector, 0)
+            agrees = vector * sign > 0
+            vector *= agrees
+            vector *= np.float32(weight)
+            chosen += vector
             share += np.float32(weight) * agrees
-        mean = np.divide(chosen, share, out=np.zeros_like(base), where=share > 0)
-        return base + np.float32(self.scale) * mean
+        # Where none agrees nothing is chosen, and 0 is divided by the smallest number there is.
+        chosen /= np.maximum(share, np.finfo(np.float32).tiny)
+        chosen *= np.float32(self.scale)
+        return base + chosen
 
 
 def trim_thresholds(
