@@ -117,6 +117,7 @@ def command(place, name, *bindings):
     return ["train", str(place / "tiny.gin"), "--run-dir", str(place / name), *sets]
 
 
+@pytest.mark.slow
 def test_the_run_begins_as_its_base_and_keeps_it(place):
     base, learnt = arrays_of(place / "base", 2), arrays_of(place / "learnt", 6)
     for name in base.keys() - {"head"}:
@@ -127,6 +128,7 @@ def test_the_run_begins_as_its_base_and_keeps_it(place):
     assert one[0]["loss"] > two[0]["loss"]
 
 
+@pytest.mark.slow
 def test_resuming_gives_the_same_bits_without_the_base(place):
     again = place / "again"
     shutil.copytree(place / "learnt", again)
@@ -143,6 +145,7 @@ def test_resuming_gives_the_same_bits_without_the_base(place):
             np.testing.assert_array_equal(values, other[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["last", "ema"])
 def test_every_command_takes_merged_weights(place, tmp_path, weights, capsys):
     learnt, choice = place / "learnt", ["--weights", weights]
@@ -171,6 +174,7 @@ def test_every_command_takes_merged_weights(place, tmp_path, weights, capsys):
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_a_run_can_start_from_one_with_adapters(place):
     bindings = ("Run.init = 'run:{place}/learnt'", "Run.steps = 2", "Schedule.peak = 1e-9")
     assert main(command(place, "next", *bindings)) == 0

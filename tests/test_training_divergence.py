@@ -212,6 +212,7 @@ def test_beside_adapters_the_base_needs_no_memory_of_its_own(run):
     assert seen[0, 1] == 0.0 and seen[-1, 1] > 0
 
 
+@pytest.mark.slow
 def test_an_encoder_decoder_is_held_back_too(tmp_path):
     path = tmp_path / "run.gin"
     path.write_text(ENCDEC.format(cache="none"))
@@ -247,12 +248,14 @@ def command(place, name, *bindings):
     return ["train", str(place / "tiny.gin"), "--run-dir", str(place / name), *sets]
 
 
+@pytest.mark.slow
 def test_a_run_logs_it_and_keeps_no_base_in_its_checkpoints(place):
     logged = [record["kl"] for record in tiny.records(place / "held", "train")]
     assert logged[0] == 0.0 and logged[-1] > 0
     assert arrays_of(place / "held", 6).keys() == arrays_of(place / "base", 2).keys()
 
 
+@pytest.mark.slow
 def test_resuming_reads_the_base_again_or_says_that_it_is_gone(place, capsys):
     again = place / "again"
     shutil.copytree(place / "held", again)
@@ -273,6 +276,7 @@ def test_resuming_reads_the_base_again_or_says_that_it_is_gone(place, capsys):
     assert kl[0] == kl[1]
 
 
+@pytest.mark.slow
 def test_with_an_extended_vocabulary_the_old_ids_are_compared(place, capsys):
     """The base gets the same new rows as the run, on a resume as well."""
     cache(place / "new", "1", OLD + NEW)

@@ -218,6 +218,7 @@ def averaged(place):
     return place / "averaged"
 
 
+@pytest.mark.slow
 def test_resuming_keeps_the_average_to_the_last_bit(place, averaged, tmp_path):
     run_dir = tmp_path / "again"
     shutil.copytree(averaged, run_dir)
@@ -230,6 +231,7 @@ def test_resuming_keeps_the_average_to_the_last_bit(place, averaged, tmp_path):
             np.testing.assert_array_equal(values, other[name])
 
 
+@pytest.mark.slow
 def test_commands_take_the_average(averaged, tmp_path, capsys):
     scores = {}
     for weights in ("last", "ema"):
@@ -253,6 +255,7 @@ def test_commands_take_the_average(averaged, tmp_path, capsys):
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_a_run_without_an_average_says_so(place, tmp_path, capsys):
     assert main(command(place, tmp_path / "plain", "Run.steps = 2")) == 0
     capsys.readouterr()

@@ -160,9 +160,7 @@ def plan(run: Run, topology: Topology) -> Plan:
         tokens=tokens,
         model_flops=run.data.batch_size
         * model_flops_per_row(run.model, base.specs, run.data.lengths),
-        memory=_memory(
-            compiled, needed, allocated, state, batch, kept, topology.chip.usable_bytes
-        ),
+        memory=_memory(compiled, needed, allocated, state, batch, kept, topology.chip.usable_bytes),
         work=None if text is None else hlo.analyse(text),
         compile_seconds=seconds,
     )

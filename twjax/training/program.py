@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
-import importlib.metadata
 import pathlib
-import platform
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
 import optax
 from jax.experimental import multihost_utils
 
-from twjax import __version__
 from twjax.config import ConfigError, Loaded, Run
 from twjax.data.course import Course
 from twjax.data.loader import Readers, batches, open_course
@@ -25,11 +19,10 @@ from twjax.models import adapters
 from twjax.models.attention import choose_attention
 from twjax.models.network import AnyNetwork
 from twjax.models.network import network as declare
-from twjax.models.spec import count_weights
 from twjax.parallel.mesh import make_mesh
 from twjax.parallel.sharding import batch_sharding
 from twjax.progress import say
-from twjax.storage import atomic_writer, local_folder, write_json
+from twjax.storage import local_folder
 from twjax.training import branch, ledger
 from twjax.training.base import FrozenBase
 from twjax.training.checkpoint import Checkpoints, Restored
@@ -38,6 +31,7 @@ from twjax.training.loop import Answer, Back, Halt, Outcome, StepFn, Way, train_
 from twjax.training.metrics import MetricsLog
 from twjax.training.new_rows import new_rows_of
 from twjax.training.optimizer import make_optimizer
+from twjax.training.papers import describe, finish, freeze, only_writer, versions
 from twjax.training.preflight import (
     check_batch,
     check_caches,
@@ -47,8 +41,8 @@ from twjax.training.preflight import (
     is_complete,
 )
 from twjax.training.schedule import Rate, scaled
-from twjax.training.source import CONFIG_FILE, run_schedule
-from twjax.training.start import OpenFolder, Start, check_loss, find_start
+from twjax.training.source import run_schedule
+from twjax.training.start import OpenFolder, check_loss, find_start
 from twjax.training.state import (
     TrainState,
     abstract_state,
@@ -72,8 +66,6 @@ class Watch(Protocol):
 # Makes a watch for a run, its network and mesh, and the sha256 of its rows' vocabulary.
 MakeWatch = Callable[[Run, AnyNetwork, jax.sharding.Mesh, str], Watch]
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "array-record", "numpy")
-
 
 def train(
     loaded: Loaded[Run],
@@ -94,7 +86,7 @@ def train(
     is on disk. Everything that can be wrong is checked before the first step.
     """
     run_dir = local_folder(run_dir)
-    with _only_writer(run_dir), Checkpoints(run_dir, loaded.value.checkpoint) as checkpoints:
+    with only_writer(run_dir), Checkpoints(run_dir, loaded.value.checkpoint) as checkpoints:
         if branch_from is not None:
             branch.begin(branch_from, loaded.value, run_dir, allow_change)
         program = _Program(loaded, run_dir, checkpoints, make_watch, allow_change, config_name)
@@ -192,10 +184,10 @@ class _Program:
         if start == run.steps and is_complete(run, run_dir):
             if self.first:
                 say(f"{run_dir}: all {run.steps} steps are done.")
-                _finish(run_dir, start)
+                finish(run_dir, start)
             return True
         if self.first:
-            _describe(run, self.learner, self.trained, self.mesh, start, self.source)
+            describe(run, self.learner, self.trained, self.mesh, start, self.source)
             self._note(start)
         if self.base is not None and self.source is not None:
             params = None if start else restored.state.params
@@ -215,7 +207,7 @@ class _Program:
             ledger.append(run_dir, "stop", step)
             say(f"Asked to stop: step {step} is saved; the same command goes on from there.")
         elif self.first:
-            _finish(run_dir, step)
+            finish(run_dir, step)
         return not outcome.stopped
 
     def _open(self, history: History) -> tuple[Readers, Course]:
@@ -286,12 +278,12 @@ class _Program:
             vocabulary=self.vocabulary,
             source=self.source.record if self.source else None,
             changes=[str(change) for change in self.changes],
-            versions=_versions(),
+            versions=versions(),
             **details,
         )
         if self.source and not start:
             self.source.keep(self.run_dir)
-        _freeze(self.loaded, self.run_dir)
+        freeze(self.loaded, self.run_dir)
 
     def _finish_rollback(self) -> None:
         """Removes the checkpoints of what a rollback has left."""
@@ -369,73 +361,3 @@ class _Program:
             )
         finally:
             metrics.close()
-
-
-@contextlib.contextmanager
-def _only_writer(run_dir: pathlib.Path) -> Iterator[None]:
-    """Keeps a second run out of the directory; the lock goes with the process."""
-    if jax.process_index() != 0:
-        yield
-        return
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"{run_dir}: another process is training this run; stop it first, or use another "
-                "--run-dir."
-            ) from None
-        yield
-
-
-def _finish(run_dir: pathlib.Path, step: int) -> None:
-    """Notes the end, once: a kill may have come between the last checkpoint and this note."""
-    events = ledger.read(run_dir)
-    if not events or (events[-1]["event"], events[-1]["step"]) != ("finish", step):
-        ledger.append(run_dir, "finish", step)
-
-
-def _describe(
-    run: Run,
-    network: AnyNetwork,
-    trained: Trained,
-    mesh: jax.sharding.Mesh,
-    start: int,
-    source: Start | None,
-) -> None:
-    sizes = {axis: size for axis, size in mesh.shape.items() if size > 1} or {"devices": 1}
-    origin = ""
-    if source:
-        origin = (
-            f", weights from {source.record['directory']} at step {source.record['step']}, "
-            f"moments {run.moments}"
-        )
-    platform_name = mesh.devices.flat[0].platform
-    count = count_weights(network.specs)
-    part = f" ({trained.size:,} trained)" if trained.size < count else ""
-    say(
-        f"{count:,} parameters{part} on {mesh.size} {platform_name} device(s) "
-        f"{sizes}, {run.data.batch_size * sum(run.data.lengths):,} tokens a step; "
-        + (f"going on from step {start} of {run.steps}" if start else f"{run.steps} steps{origin}")
-    )
-
-
-def _versions() -> dict[str, Any]:
-    return {
-        "twjax": __version__,
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in PACKAGES},
-        "platform": jax.devices()[0].platform,
-        "device": jax.devices()[0].device_kind,
-        "devices": jax.device_count(),
-        "processes": jax.process_count(),
-    }
-
-
-def _freeze(loaded: Loaded[Run], run_dir: pathlib.Path) -> None:
-    with atomic_writer(run_dir / CONFIG_FILE) as file:
-        file.write(loaded.text)
-    write_json(
-        run_dir / "versions.json", _versions() | {"written": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-    )
