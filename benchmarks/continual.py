@@ -17,7 +17,6 @@ import concurrent.futures
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -40,15 +39,9 @@ GENERAL = {
 }
 SEQ, ROWS = 256, 8
 
-RUN = """
-Run.model = @Model()
-Run.data = @Data()
-Run.mesh = @Mesh()
-Run.optimizer = @Optimizer()
-Run.schedule = @Schedule()
-Run.step = @Step()
-Run.checkpoint = @Checkpoint()
-Run.evaluation = @Evaluation()
+RUN = (
+    prepare.RUN
+    + """
 Run.log_every = 50
 Model.vocab_size = {ids}
 Model.num_layers = 4
@@ -66,13 +59,12 @@ Data.mixture = @Mixture()
 Data.seq_len = {seq}
 Data.batch_size = {rows}
 Mixture.max_epochs = None
-Step.dtype = 'float32'
-Step.remat = 'none'
 Step.loss_chunks = 4
 Evaluation.rows = 48
 Evaluation.tasks = {held_out!r}
 Checkpoint.every = 10_000
 """
+)
 BASE = """
 include '{common}'
 Run.steps = {steps}
@@ -165,7 +157,7 @@ def measure(args: argparse.Namespace, work: pathlib.Path) -> dict[str, Any]:
         for seed in range(args.seeds)
         for way in ("taiwan", "fixed", "steered", "kl")
     }
-    twjax("tasks", "cache", ways["fixed", 0])
+    prepare.twjax("tasks", "cache", ways["fixed", 0])
     together(bases.values())
     together(ways.values())
     runs = {}
@@ -226,23 +218,13 @@ def together(paths: Any) -> None:
     def run(path: pathlib.Path) -> None:
         core = free.pop()
         began = time.monotonic()
-        twjax("train", path, "--run-dir", path.parent / "runs" / path.stem, core=core)
+        prepare.twjax("train", path, "--run-dir", path.parent / "runs" / path.stem, core=core)
         free.append(core)
         print(f"{path.stem}: {time.monotonic() - began:.0f} s", flush=True)
 
     with concurrent.futures.ThreadPoolExecutor(len(cores)) as pool:
         for done in [pool.submit(run, path) for path in paths]:
             done.result()
-
-
-def twjax(*arguments: object, core: int | None = None) -> None:
-    """Runs a command, its progress in a file beside what it makes."""
-    command = [sys.executable, "-m", "twjax", *map(str, arguments)]
-    if core is not None:
-        command = ["taskset", "-c", str(core), *command]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}:\n{done.stderr}")
 
 
 def gain(run: dict[str, Any]) -> float:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-import subprocess
 import sys
 import tempfile
 import time
@@ -41,16 +40,12 @@ CHINA = ("pydocs_zhCN", "tidb_zhCN")
 OTHERS = ("taiwan_md_other_langs",)
 SEQ, ROWS = 256, 4
 
-RUN = """
+RUN = (
+    """
 include '{model}'
-Run.model = @Model()
-Run.data = @Data()
-Run.mesh = @Mesh()
-Run.optimizer = @Optimizer()
-Run.schedule = @Schedule()
-Run.step = @Step()
-Run.checkpoint = @Checkpoint()
-Run.evaluation = @Evaluation()
+"""
+    + prepare.RUN
+    + """
 Run.steps = {steps}
 Run.init = {init!r}
 Run.new_rows = {new_rows!r}
@@ -68,14 +63,13 @@ Schedule.kind = 'wsd'
 Schedule.peak = 2e-3
 Schedule.warmup_steps = {warmup}
 Schedule.decay_fraction = 0.2
-Step.dtype = 'float32'
-Step.remat = 'none'
 Step.loss_chunks = 4
 Evaluation.tasks = ('tw_test', 'en_test')
 Evaluation.rows = 64
 Evaluation.every = {every}
 Checkpoint.every = 10_000
 """
+)
 # Published bases have seen Chinese, and know Han in bytes.
 BASE = {"en": 0.5, "cn": 0.5}
 # As large as the quickstart's, its two matrices apart.
@@ -228,12 +222,12 @@ def models(
                 vocabulary=work / vocabulary, **(settings | more),
             )
         )  # fmt: skip
-        twjax("tasks", "cache", path)
+        prepare.twjax("tasks", "cache", path)
         return path
 
     def run(name: str, *about: Any, **more: Any) -> dict[int, dict[str, float]]:
         began = time.perf_counter()
-        twjax("train", cached(name, *about, **more), "--run-dir", work / "runs" / name)
+        prepare.twjax("train", cached(name, *about, **more), "--run-dir", work / "runs" / name)
         scores: dict[int, dict[str, float]] = {}
         for record in storage.read_json_lines(work / "runs" / name / "metrics.jsonl"):
             if record["kind"] == "eval":
@@ -256,13 +250,6 @@ def models(
     longer = result["longer"] = density["base"] / density["extended"]
     result["old"] = run("mixed_old", round(args.steps * longer), "base", taiwan, **more)
     return result
-
-
-def twjax(*arguments: object) -> None:
-    command = [sys.executable, "-m", "twjax", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {done.stderr[-2000:]}")
 
 
 if __name__ == "__main__":

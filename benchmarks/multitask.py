@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import extension
 import jax
 import numpy as np
 import prepare
@@ -85,17 +84,13 @@ Model.activation = 'gelu_tanh'
     ),
 }
 
-RUN = """
+RUN = (
+    """
 import tasks.supervised
 import multitask_spans
-Run.model = @Model()
-Run.data = @Data()
-Run.mesh = @Mesh()
-Run.optimizer = @Optimizer()
-Run.schedule = @Schedule()
-Run.step = @Step()
-Run.checkpoint = @Checkpoint()
-Run.evaluation = @Evaluation()
+"""
+    + prepare.RUN
+    + """
 Run.steps = {steps}
 Run.seed = {seed}
 Model.vocab_size = {ids}
@@ -115,14 +110,13 @@ Schedule.kind = 'wsd'
 Schedule.peak = 3e-3
 Schedule.warmup_steps = {warmup}
 Schedule.decay_fraction = 0.2
-Step.dtype = 'float32'
-Step.remat = 'none'
 Step.loss_chunks = 1
 Evaluation.tasks = {tasks!r}
 Evaluation.rows = 64
 Evaluation.every = 10_000
 Checkpoint.every = 100
 """
+)
 
 SPANS = """
 from twjax.data.preprocessors import span_corruption
@@ -155,7 +149,7 @@ def main() -> int:
 
 
 def measure(args: argparse.Namespace, work: pathlib.Path) -> dict[str, Any]:
-    corpus = extension.write_corpus(work / "texts", args.data, TEXTS, None)
+    corpus = prepare.write_corpus(work / "texts", args.data, TEXTS, None)
     vocabulary = prepare_vocabulary(corpus, work)
     spans = {"corpus": str(corpus), "validation": VALIDATION, "sentinels": SENTINELS}
     (work / "multitask_spans.py").write_text(SPANS.format(**spans))
@@ -176,7 +170,7 @@ def measure(args: argparse.Namespace, work: pathlib.Path) -> dict[str, Any]:
 def prepare_vocabulary(corpus: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
     output = work / "benchmark.model"
     if not output.exists():
-        extension.twjax(
+        prepare.twjax(
             *("vocab", "train", "configs/corpora/quickstart_vocab.gin"),
             *("--set", f"Vocabulary.inputs = ({str(corpus)!r},)"),
             *("--set", f"Vocabulary.output = {str(output)!r}"),
@@ -213,9 +207,9 @@ def one(
         )
     )  # fmt: skip
     began = time.perf_counter()
-    extension.twjax("tasks", "cache", config)
+    prepare.twjax("tasks", "cache", config)
     cached = time.perf_counter()
-    extension.twjax("train", config, "--run-dir", run_dir)
+    prepare.twjax("train", config, "--run-dir", run_dir)
     found: dict[str, Any] = {
         "cache_seconds": cached - began,
         "train_seconds": time.perf_counter() - cached,

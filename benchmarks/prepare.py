@@ -15,6 +15,19 @@ from twjax import storage
 from twjax.corpus.document import Document, write_parquet
 from twjax.data.rows import RowReader
 
+# What every training configuration begins with.
+RUN = """
+Run.model = @Model()
+Run.data = @Data()
+Run.mesh = @Mesh()
+Run.optimizer = @Optimizer()
+Run.schedule = @Schedule()
+Run.step = @Step()
+Run.checkpoint = @Checkpoint()
+Run.evaluation = @Evaluation()
+Step.dtype = 'float32'
+Step.remat = 'none'
+"""
 # Every so many documents one is held out.
 HELD_OUT = 20
 # Of one source at most, so that none stands for all.
@@ -45,7 +58,7 @@ def build_corpus(name: str, folder: pathlib.Path) -> pathlib.Path:
     """Builds configs/corpora/NAME.gin into `folder`."""
     output = folder / name
     if not (output / "manifest.json").exists():
-        _twjax(
+        twjax(
             *("corpus", "build", f"configs/corpora/{name}.gin"),
             *("--set", f"Corpus.output = {str(output)!r}"),
         )
@@ -56,7 +69,7 @@ def train_vocabulary(corpora: Sequence[pathlib.Path], folder: pathlib.Path) -> p
     """Trains the quickstart's kind of vocabulary on these corpora."""
     output = folder / "benchmark.model"
     if not output.exists():
-        _twjax(
+        twjax(
             *("vocab", "train", "configs/corpora/quickstart_vocab.gin"),
             *("--set", f"Vocabulary.inputs = {tuple(map(str, corpora))!r}"),
             *("--set", f"Vocabulary.output = {str(output)!r}"),
@@ -122,5 +135,11 @@ def write_corpus(
     return folder
 
 
-def _twjax(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "twjax", *arguments], check=True)
+def twjax(*arguments: object, core: int | None = None) -> None:
+    """Runs a command without its output, on one core if wanted; an error ends the benchmark."""
+    command = [sys.executable, "-m", "twjax", *map(str, arguments)]
+    if core is not None:
+        command = ["taskset", "-c", str(core), *command]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}:\n{done.stderr[-2000:]}")
