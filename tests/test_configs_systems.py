@@ -261,6 +261,7 @@ def registries():
     return pytest.importorskip("tasks.mixtures")
 
 
+@pytest.mark.slow
 def test_every_task_that_a_run_reads_exists(name, registries):
     import seqio
 

@@ -149,6 +149,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_killed_build_continues_and_gives_the_same_bytes(script, inputs, reference, tmp_path):
     output, work = tmp_path / "corpus", tmp_path / ".corpus.building"
     done: dict[pathlib.Path, int] = {}

@@ -73,6 +73,7 @@ def test_traditional_texts_are_left_alone():
     assert outcome.changed["documents"] == 0
 
 
+@pytest.mark.slow
 def test_simplified_texts_become_what_opencc_makes_of_them(tmp_path):
     import opencc
 

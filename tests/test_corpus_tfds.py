@@ -85,6 +85,7 @@ def read(path, piece_bytes=1 << 20, **settings):
     return kept, rejected
 
 
+@pytest.mark.slow
 def test_every_example_is_a_document_however_it_is_cut(folder):
     kept, rejected = read(place(folder))
     assert not rejected and sorted(d.text for d in kept) == sorted(TEXTS)
@@ -120,6 +121,7 @@ def test_a_build_reads_a_dataset_and_knows_when_it_changed(folder, tmp_path):
     assert places.expand(place(folder, "train[:50%]")) == [place(folder, "train[:50%]")]
 
 
+@pytest.mark.slow
 def test_array_record_needs_no_tensorflow(folder):
     script = (
         "import sys\nfrom twjax.corpus.sources import tfds\n"

@@ -175,6 +175,7 @@ def test_workers_dont_change_a_byte(corpus, tmp_path, monkeypatch):
     assert files(tmp_path / "1") == files(tmp_path / "2")
 
 
+@pytest.mark.slow
 def test_objectives_with_inputs_in_both_row_formats(corpus, tmp_path):
     from twjax.data.preprocessors import prefix_lm, span_corruption
     from twjax.data.sources import add_corpus
@@ -370,6 +371,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_build_leaves_nothing_that_reads_as_whole(tmp_path, workers):
     many = [text for text in data_side.texts(count=200) for _ in range(8)]

@@ -59,6 +59,7 @@ def readings(draw: st.DrawFn, lengths: bool = True) -> Reading:
 SIZES = {16: {"a": 37, "b": 200, "c": 90}, 32: {"a": 19, "b": 101, "c": 44}}
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(readings())
 def test_counts_epochs_and_shapes_are_those_of_what_is_read(reading: Reading) -> None:
@@ -86,6 +87,7 @@ def test_counts_epochs_and_shapes_are_those_of_what_is_read(reading: Reading) ->
         assert course.epochs(40)[task] == pytest.approx(epochs)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(readings(), readings(), st.integers(0, 35), st.data())
 def test_nothing_that_comes_later_changes_what_was_read(

@@ -96,6 +96,7 @@ def exact_rows(index: MixtureIndex, total: int) -> tuple[list[dict[str, Fraction
     return table, sorted({row for row in changes if row <= total})
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(indexes())
 def test_shares_are_within_one_row_at_every_block_boundary(index: MixtureIndex) -> None:

@@ -115,6 +115,7 @@ def test_draws_have_the_softmax_frequencies(case):
     assert abs(hits - count * p[top]) < 5 * math.sqrt(count * p[top] * (1 - p[top])) + 1
 
 
+@pytest.mark.slow
 def test_text_does_not_depend_on_how_the_network_is_divided():
     model = Model(
         **{"vocab_size": 61, "num_layers": 5, "embed_dim": 16, "num_heads": 4, "num_kv_heads": 2},

@@ -91,6 +91,7 @@ def mesh():
     return make_mesh(Mesh(fsdp=1), jax.devices()[:1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "kind"), [*((name, "lora") for name in FAMILIES), ("gemma", "dora"), ("t5", "dora")]
 )

@@ -211,6 +211,7 @@ def test_slices_exchange_gradients_over_the_data_centre_network(compiler):
     assert sum(c.bytes for c in between) == pytest.approx(plan.num_parameters * 4 / 16, rel=0.2)
 
 
+@pytest.mark.slow
 def test_too_large_a_step_does_not_fit(compiler, capsys):
     overrides = ("Data.batch_size = 64", "Step.remat = 'none'", "Step.attention = 'reference'")
     assert command("v5e-16", *overrides) == 2

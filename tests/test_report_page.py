@@ -349,6 +349,7 @@ def test_the_command_writes_beside_the_run(tmp_path, capsys):
     assert str(run / "report.html") in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_logged_steps_stay_small(tmp_path):
     run = make_run(tmp_path / "run", steps=100_000, every=1, evaluations=50)
     path = write_report([run], tmp_path / "report.html")

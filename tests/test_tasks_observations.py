@@ -199,6 +199,7 @@ def config(tmp_path, folder):
     return path
 
 
+@pytest.mark.slow
 def test_from_files_to_rows(config, tmp_path, capsys):
     from twjax.data.examples import find_task
     from twjax.data.rows import RowReader
@@ -293,6 +294,7 @@ def test_registering_twice(folder, wordings):
         seqio.TaskRegistry.remove(name)
 
 
+@pytest.mark.slow
 def test_declared_tasks_read_nothing():
     program = """
         import sys

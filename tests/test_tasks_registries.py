@@ -148,6 +148,7 @@ def test_names_say_what_the_text_is():
     assert sorted(declared) == sorted(NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_tasks_make_rows(name, tfds_data, tmp_path):
     task = find_task(name, {}, IMPORTS)

@@ -238,6 +238,7 @@ def test_all_right_answers_reach_the_metrics(registered, tmp_path):
     assert scores == [{"exact_match": 100.0}, {"character_f1": 100.0}]
 
 
+@pytest.mark.slow
 def test_declared_tasks_read_nothing_and_keep_benchmarks_out_of_training():
     program = """
         import sys

@@ -50,6 +50,7 @@ def test_only_adapters_and_what_was_named_move_and_have_moments(alone):
     assert seen[-1]["loss"] < seen[0]["loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mesh", "devices", "step"),
     [

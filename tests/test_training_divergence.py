@@ -180,6 +180,7 @@ def alone(run):
     return train(dataclasses.replace(run, distillation=KEPT), Mesh(fsdp=1), 1, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mesh", "devices", "step"),
     [(Mesh(data=2, fsdp=2, tensor=2), 8, {}), (Mesh(fsdp=2, context=2), 4, {"accumulation": 2})],
@@ -194,6 +195,7 @@ def test_one_result_however_the_work_is_divided(run, alone, mesh, devices, step)
     jax.tree.map(close, params, alone[1])
 
 
+@pytest.mark.slow
 def test_it_begins_at_nothing_and_holds_the_model_back(run, alone):
     seen = alone[0]
     assert seen[0, 1] == 0.0 and (seen[2:, 1] > 0).all()

@@ -71,6 +71,7 @@ def wait_for_step(run_dir, step, process):
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_the_trainer_loads_neither_tensorflow_nor_seqio(unbroken):
     loaded = {name.partition(".")[0] for name in unbroken[1]}
     assert "jax" in loaded
@@ -104,6 +105,7 @@ def test_kill_dash_nine_again_and_again_changes_no_loss(config, unbroken, tmp_pa
     assert tokens[0] == tokens[1]
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_exits_zero_and_the_run_goes_on(config, unbroken, tmp_path):
     run_dir = tmp_path / "run"
     process = start(config, run_dir, *LONG)
@@ -157,6 +159,7 @@ def test_two_processes_agree_with_one_and_their_checkpoint_restores_on_one(confi
     np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_changed_setting_is_shown_and_a_changed_identity_refused(config, unbroken, tmp_path):
     run_dir = tmp_path / "run"
     shutil.copytree(unbroken[0], run_dir)

@@ -114,6 +114,7 @@ def test_adamw_equals_its_definition():
         np.testing.assert_allclose(ours[k], params[k], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_adafactor_trains_and_keeps_factored_moments_sharded(run):
     factored = dataclasses.replace(
         run,

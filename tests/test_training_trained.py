@@ -130,6 +130,7 @@ def test_norm_and_clipping_are_of_what_is_trained(run):
     np.testing.assert_allclose(seen["loss"], loss(first.params), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mesh", "devices", "step"),
     [(Mesh(data=2, fsdp=2, tensor=2), 8, {}), (Mesh(fsdp=2), 2, {"accumulation": 2})],

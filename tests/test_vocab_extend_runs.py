@@ -80,6 +80,7 @@ def continued(place):
     return place / "more"
 
 
+@pytest.mark.slow
 def test_a_run_trains_its_new_rows_first(place, continued):
     base, early, late = (
         params_of(place / "base", 6),
@@ -100,6 +101,7 @@ def test_a_run_trains_its_new_rows_first(place, continued):
     assert event["source"]["new_rows"] == {"first": OLD, "stop": OLD + NEW, "kind": "mean"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [2, 4])
 def test_resuming_gives_the_same_bits_and_draws_no_rows_again(place, continued, tmp_path, kept):
     run_dir = tmp_path / "again"
@@ -122,6 +124,7 @@ def test_resuming_gives_the_same_bits_and_draws_no_rows_again(place, continued, 
         np.testing.assert_array_equal(values, other[name])
 
 
+@pytest.mark.slow
 def test_a_run_from_an_extended_run_adds_nothing(place, continued, tmp_path, capsys):
     more = command(place, tmp_path / "next", "Run.steps = 4", init=f"run:{continued}")
     assert main(more) == 0
