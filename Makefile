@@ -63,7 +63,7 @@ quickstart: $(INSTALLED)
 	"$(VENV)/bin/twjax" quickstart $(if $(filter-out 0,$(FRESH)),--fresh)
 
 test: $(INSTALLED)
-	JAX_PLATFORMS=cpu "$(VENV)/bin/python" -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+	JAX_PLATFORMS=cpu "$(VENV)/bin/python" -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # Beam needs an older protobuf than everybody else: its pins are another set.
 BEAM := .venv-beam

@@ -22,3 +22,40 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+
+# Files that take longest, in falling order: the last ones to begin should be short.
+HEAVY = (
+    "training_steered",
+    "training_run",
+    "planning_compile",
+    "configs_systems",
+    "quickstart",
+    "training_trained",
+    "training_divergence",
+    "training_taught",
+    "training_encdec_step",
+    "training_step",
+    "models_encdec",
+    "evaluation",
+    "vocab_extend_runs",
+    "training_adapters",
+    "huggingface_parity_files",
+    "huggingface_check",
+    "tasks_registries",
+    "training_encdec",
+    "vocab_extend_rows",
+    "models_cache",
+    "models_decoder",
+    "evaluation_torch",
+    "huggingface_parity_gradients",
+    "huggingface_parity_t5",
+    "models_adapters",
+    "data_cache",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Brings the heavy files to the front; `--no-loadscope-reorder` keeps them there."""
+    order = {f"test_{name}": place for place, name in enumerate(HEAVY)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))

@@ -73,8 +73,11 @@ def test_greedy_text_equals_one_forward_a_token(case):
     for prompt, text in zip(prompts, texts, strict=True):
         ids = list(prompt)
         for _ in range(9):
-            scores = forward(network, params, [ids], np.ones((1, len(ids)), np.int32))
-            ids.append(int(scores[0, -1].argmax()))
+            # Of one length, so that it is compiled once.
+            padding = [0] * (16 - len(ids))
+            segments = np.array([[1] * len(ids) + padding], np.int32)
+            scores = forward(network, params, [ids + padding], segments)
+            ids.append(int(scores[0, len(ids) - 1].argmax()))
         assert text == ids[len(prompt) :]
     stop = texts[0][4]
     cut = generate(network, params, prompts[:1], tokens=9, mesh=make_mesh(run.mesh), eos_ids=[stop])

@@ -253,6 +253,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     assert (tmp_path / "back" / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_without_an_original_gets_a_folder_of_a_family_that_fits(tmp_path):
     config = tiny.write_config(tmp_path)
     run_dir = tmp_path / "run"

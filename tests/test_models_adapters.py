@@ -106,6 +106,7 @@ def test_at_the_start_it_is_the_base_and_later_what_is_merged(family, kind, mesh
     np.testing.assert_allclose(beside, within, rtol=1e-5, atol=1e-5 * np.abs(within).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 def test_in_bfloat16_it_begins_as_the_base_too(kind, mesh):
     base, learner, params, begun = make(LLAMA, kind, False, mesh)

@@ -77,6 +77,7 @@ def extend(network, params, tokens, cache):
     return network.logits(params, hidden), cache
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_pieces_equal_the_whole(kind):
     """Three prompts of different lengths, then pieces of 1, 1, 7 and 2 tokens."""

@@ -121,6 +121,7 @@ def test_a_later_token_changes_nothing_before_it():
     assert np.abs(a[6:] - b[6:]).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["dots", "full"])
 def test_recomputing_changes_no_gradient(remat):
     params = weights(SMALL)
@@ -137,6 +138,7 @@ def test_recomputing_changes_no_gradient(remat):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4), plain, again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -174,6 +174,7 @@ def test_the_decoder_reads_each_segment_behind_the_start():
     np.testing.assert_array_equal(shifted, [[START_ID, 5, START_ID, 7, 8, START_ID]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_reading_with_a_cache_equals_reading_at_once(kind):
     model, params = KINDS[kind], weights(KINDS[kind])
@@ -194,6 +195,7 @@ def test_reading_with_a_cache_equals_reading_at_once(kind):
     np.testing.assert_allclose(np.concatenate(parts, 1), whole, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_prompts_are_continued_alike_alone_together_and_sharded():
     params = weights(SMALL)
     network, prompts = declare(SMALL), [[5, 6, 7], [9] * 11, [3]]
@@ -209,6 +211,7 @@ def test_prompts_are_continued_alike_alone_together_and_sharded():
     assert together[0] == said[0].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["dots", "full"])
 def test_recomputing_changes_no_gradient(remat):
     network, params = declare(SMALL), weights(SMALL)
@@ -226,6 +229,7 @@ def test_recomputing_changes_no_gradient(remat):
     jax.tree.map(close, grad("none"), grad(remat))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -19,6 +19,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_the_kernel_equals_the_reference(form):
     """Six heads, which is no power of two, on three documents and padding."""

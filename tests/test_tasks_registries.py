@@ -142,6 +142,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 def test_names_say_what_the_text_is():
     names = [task.name for task in registered_tasks(IMPORTS)]
     declared = [name for name in names if name in NAMES]

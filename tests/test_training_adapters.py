@@ -39,6 +39,7 @@ def alone(run):
     return train(dataclasses.replace(run, adapter=ADAPTER), Mesh(fsdp=1), 1, 6)
 
 
+@pytest.mark.slow
 def test_only_adapters_and_what_was_named_move_and_have_moments(alone):
     (first, *_, last), seen = alone
     before, after = parts.flat(first.params), parts.flat(last.params)

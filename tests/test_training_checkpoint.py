@@ -37,7 +37,9 @@ def equal(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y)), a, b)
 
 
-@pytest.mark.parametrize(("writers", "readers"), [(8, 1), (1, 8), (4, 2)])
+@pytest.mark.parametrize(
+    ("writers", "readers"), [(8, 1), pytest.param(1, 8, marks=pytest.mark.slow), (4, 2)]
+)
 def test_a_state_is_restored_on_another_number_of_devices(parts, tmp_path, writers, readers):
     state, _ = make(parts, writers)
     _, abstract = make(parts, readers)

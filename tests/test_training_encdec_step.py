@@ -79,8 +79,11 @@ def alone(run):
     ("mesh", "devices", "step"),
     [
         (Mesh(data=2, fsdp=2, tensor=2), 8, {}),
-        (Mesh(fsdp=2, context=2), 4, {}),
-        (Mesh(fsdp=2), 2, {"accumulation": 2, "remat": "dots", "loss_chunks": 8}),
+        pytest.param(Mesh(fsdp=2, context=2), 4, {}, marks=pytest.mark.slow),
+        pytest.param(
+            *(Mesh(fsdp=2), 2, {"accumulation": 2, "remat": "dots", "loss_chunks": 8}),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["data2-fsdp2-tensor2", "context2", "accumulate2"],
 )

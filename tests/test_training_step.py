@@ -56,10 +56,10 @@ def alone(run):
 @pytest.mark.parametrize(
     ("mesh", "devices", "step"),
     [
-        (Mesh(fsdp=8), 8, {}),
+        pytest.param(Mesh(fsdp=8), 8, {}, marks=pytest.mark.slow),
         (Mesh(data=2, fsdp=2, tensor=2), 8, {}),
-        (Mesh(slice=2, fsdp=4), 8, {}),
-        (Mesh(fsdp=2, context=2), 4, {}),
+        pytest.param(Mesh(slice=2, fsdp=4), 8, {}, marks=pytest.mark.slow),
+        pytest.param(Mesh(fsdp=2, context=2), 4, {}, marks=pytest.mark.slow),
         (Mesh(fsdp=2), 2, {"accumulation": 2, "remat": "dots", "loss_chunks": 8}),
     ],
     ids=["fsdp8", "data2-fsdp2-tensor2", "slice2-fsdp4", "context2", "accumulate2"],
@@ -75,6 +75,7 @@ def test_training_learns_the_rows(alone):
     assert alone[0][-1, 0] < 0.85 * alone[0][0, 0]
 
 
+@pytest.mark.slow
 def test_z_loss_pulls_the_normaliser(run):
     pulled = dataclasses.replace(run, step=dataclasses.replace(run.step, z_loss=0.1))
     a, b = train(run, Mesh(fsdp=1), 1, steps=6), train(pulled, Mesh(fsdp=1), 1, steps=6)

@@ -109,6 +109,7 @@ def test_a_weight_of_minus_zero_stays_one():
     assert np.signbit(after[0]).all() and (after[0] == 0).all() and (after[1] < -0.5).all()
 
 
+@pytest.mark.slow
 def test_norm_and_clipping_are_of_what_is_trained(run):
     """The gradient of the trained weights alone, by another way than the step's."""
     frozen = with_optimizer(run, freeze=("embedding", "layers/0/*", "head"))

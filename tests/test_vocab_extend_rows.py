@@ -115,6 +115,7 @@ def test_zero_rows_are_faint_and_all_different(tmp_path, mesh):
     assert len(np.unique(fresh, axis=0)) == NEW
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gaussian", "zero"])
 def test_a_seed_decides_the_draw_on_any_mesh(tmp_path, kind):
     draws = [
@@ -139,6 +140,7 @@ def test_rows_beyond_the_old_ids_are_used_first_and_the_rest_stays(tmp_path, mes
         assert not after[150:].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adamw", "adafactor"])
 @pytest.mark.parametrize("tie", [False, True])
 def test_only_new_rows_move_at_first_and_then_all_as_from_the_start(name, tie):

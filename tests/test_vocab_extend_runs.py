@@ -161,6 +161,7 @@ def test_two_processes_make_the_same_rows(place, continued, tmp_path):
         np.testing.assert_allclose(values, other[name], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hf", "run"])
 def test_a_published_model_gets_its_rows(place, tmp_path, kind):
     original = hub.write(tmp_path / "hub", hub.tensors("bfloat16"), 2)

@@ -24,6 +24,7 @@ COMMANDS = {
     "convert": "twjax.cli.convert",
     "merge": "twjax.cli.merge",
     "plan": "twjax.cli.plan",
+    "teach": "twjax.cli.teach",
     "train": "twjax.cli.train",
     "eval": "twjax.cli.evaluate",
     "generate": "twjax.cli.generate",

@@ -61,14 +61,17 @@ class Distillation:
     """Keeps predictions on some tasks' rows close to those of the weights that a run starts from.
 
     The loss gets `weight` · T² · KL(base ‖ model), the mean over the predicted tokens of the rows
-    of `tasks`, at `temperature` T. "full" compares whole distributions, computed in every step by
-    the frozen base; ids that a vocabulary was extended with take no part.
+    of `tasks`, at `temperature` T. Whole distributions are compared, computed in every step by
+    the frozen base. With `top_k`, only the base's likeliest ids are compared, and all others as
+    one: they are read from `logits`, a folder that `twjax teach` fills once. Ids that a vocabulary
+    was extended with take no part.
     """
 
     weight: float
     tasks: tuple[str, ...]
     temperature: float = 1.0
-    kind: Literal["full"] = "full"
+    top_k: int | None = None
+    logits: str | None = None
 
     def __post_init__(self) -> None:
         require_positive(self, "weight", "temperature")
@@ -76,12 +79,24 @@ class Distillation:
             len(self.tasks) > 0,
             "Distillation.tasks is empty; name the tasks whose rows stand for what is to be kept.",
         )
+        require(
+            (self.top_k is None) == (not self.logits),
+            f"Distillation.top_k ({self.top_k}) and Distillation.logits ({self.logits!r}) go "
+            "together: how many ids a place, and the folder that `twjax teach` writes them to.",
+        )
+        if self.top_k is not None:
+            require_at_least(self, 1, "top_k")
 
     def check(self, run: Any) -> None:
         """Raises ValueError where the run has no base, or never reads one of the tasks."""
         require(
             run.init is not None,
             "Run.distillation needs Run.init: the weights that a run starts from are the base.",
+        )
+        require(
+            self.top_k is None or self.top_k < run.model.vocab_size,
+            f"Distillation.top_k ({self.top_k}) must be less than Model.vocab_size "
+            f"({run.model.vocab_size}); leave it out to compare whole distributions.",
         )
         known = run.data.mixture.tasks
         for task in self.tasks:

@@ -20,9 +20,12 @@ from twjax.config.data import Data, SeqLen
 from twjax.config.reading import Reading
 from twjax.data.course import Course, Turn
 from twjax.data.rows import RowReader
+from twjax.data.top_logits import TopReader
 
 # Of each task, by the length of its rows.
 Readers = dict[SeqLen, dict[str, RowReader]]
+# Of the tasks that a base was asked about.
+TopReaders = dict[SeqLen, dict[str, TopReader]]
 # Reads the rows at places [n] of a step's batch: arrays [n, L] by field name.
 Fetch = Callable[[int, np.ndarray], dict[str, np.ndarray]]
 
@@ -106,6 +109,7 @@ def batches(
     start_step: int = 0,
     *,
     marked: Collection[str] = (),
+    tops: TopReaders | None = None,
     threads: int = THREADS,
     prefetch: int = PREFETCH,
 ) -> Generator[dict[str, jax.Array]]:
@@ -113,7 +117,8 @@ def batches(
 
     Decoder rows give tokens int32, segment_ids int32 and loss_weights uint8, all
     [batch_size, seq_len] with `sharding`. With `marked` tasks there is replay uint8 [batch_size],
-    1 for their rows. Up to `prefetch` batches are read ahead by `threads` threads (0: none);
+    1 for their rows; with `tops`, which has a reader for each of these, what it reads stands beside
+    their rows. Up to `prefetch` batches are read ahead by `threads` threads (0: none);
     neither changes what is read.
     """
     tasks = course.tasks
@@ -121,11 +126,18 @@ def batches(
 
     def fetch(step: int, places: np.ndarray) -> dict[str, np.ndarray]:
         numbers, rows = course.lookup(step, places)
-        of_length = readers[course.shape(step)[0]]
+        length = course.shape(step)[0]
+        of_length, beside = readers[length], tops[length] if tops else {}
         batch: dict[str, np.ndarray] = {}
+        for reader in beside.values():
+            batch = reader.nothing(len(places))
+            break
         for number in np.unique(numbers).tolist():
             here = np.flatnonzero(numbers == number)
-            for name, values in of_length[tasks[number]].read(rows[here]).items():
+            read = of_length[tasks[number]].read(rows[here])
+            if tasks[number] in beside:
+                read |= beside[tasks[number]].read(rows[here])
+            for name, values in read.items():
                 if name not in batch:
                     batch[name] = np.empty((len(places), values.shape[1]), values.dtype)
                 batch[name][here] = values
@@ -157,17 +169,19 @@ def evaluation_batches(
     batch_size: int,
     rows: int | None = None,
     *,
+    start: int = 0,
     threads: int = THREADS,
     prefetch: int = PREFETCH,
 ) -> Iterator[dict[str, jax.Array]]:
     """Yields the first `rows` rows (None: all) of one task in order, `batch_size` at a time.
 
-    The last batch is filled up with rows of zeros: padding without loss weight.
+    It begins with row `start`. The last batch is filled up with rows of zeros: padding without
+    loss weight.
     """
     total = len(reader) if rows is None else min(rows, len(reader))
 
     def fetch(step: int, places: np.ndarray) -> dict[str, np.ndarray]:
-        wanted = step * batch_size + places
+        wanted = start + step * batch_size + places
         real = wanted < total
         batch = {}
         for name, values in reader.read(wanted[real]).items():
@@ -175,7 +189,7 @@ def evaluation_batches(
             batch[name][real] = values
         return batch
 
-    steps = range(-(-total // batch_size))
+    steps = range(-(-(total - start) // batch_size))
     return _stream(fetch, sharding, batch_size, steps, threads, prefetch)
 
 

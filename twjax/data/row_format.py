@@ -22,9 +22,6 @@ RowFormat = Literal["decoder", "encoder_decoder"]
 # Tokens a row: one number, or (inputs, targets) for encoder-decoder rows.
 SeqLen = int | tuple[int, int]
 
-# Rows are read at random; reading ahead would only fetch what nobody asked for.
-READER_OPTIONS = "readahead_buffer_size:0"
-
 
 def row_dtype(row_format: RowFormat, seq_len: SeqLen) -> np.dtype:
     """Returns the packed little-endian struct of one row.

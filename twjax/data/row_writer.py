@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import pathlib
@@ -13,14 +12,10 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-from array_record.python.array_record_module import (  # pyright: ignore
-    ArrayRecordReader,
-    ArrayRecordWriter,
-)
 
 from twjax import storage
+from twjax.data.record_files import FILE_BYTES, RecordFile
 from twjax.data.row_format import (
-    READER_OPTIONS,
     Info,
     RowFormat,
     SeqLen,
@@ -29,11 +24,6 @@ from twjax.data.row_format import (
     row_dtype,
     set_current,
 )
-
-# One record a group: a random read decompresses one row. With zstd a row of 2,048 skewed ids takes
-# 3.2 kB instead of 18.5 kB and two cores still read 28 M tokens/s in random order (41 M raw).
-WRITER_OPTIONS = "group_size:1,zstd"
-FILE_BYTES = 1 << 28
 
 
 class RowWriter:
@@ -62,9 +52,9 @@ class RowWriter:
         self._dtype = row_dtype(row_format, seq_len)
         self._token_bytes = np.asarray(token_bytes, np.int32)
         self._rows_per_file = rows_per_file or max(1, FILE_BYTES // self._dtype.itemsize)
-        self._writer: Any = None
+        self._file: RecordFile | None = None
         self._files: list[dict[str, Any]] = []
-        self._rows_in_file = self._tokens = self._loss_tokens = 0
+        self._tokens = self._loss_tokens = 0
         self._folder = cache_dir(cache, task, split, seq_len)
         self._folder.mkdir(parents=True, exist_ok=True)
         _remove_dead(self._folder)
@@ -75,16 +65,15 @@ class RowWriter:
     @property
     def rows(self) -> int:
         """Number of rows written so far."""
-        return sum(entry["rows"] for entry in self._files) + self._rows_in_file
+        return sum(f["rows"] for f in self._files) + (self._file.rows if self._file else 0)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._writer is not None:
-            with contextlib.suppress(RuntimeError):
-                self._writer.close()
-            self._writer = None
+        if self._file is not None:
+            self._file.abandon()
+            self._file = None
         shutil.rmtree(self._temporary, ignore_errors=True)
 
     def write(self, features: Mapping[str, np.ndarray]) -> None:
@@ -104,31 +93,17 @@ class RowWriter:
             self._append(record)
 
     def _append(self, record: bytes) -> None:
-        path = self._temporary / f"rows-{len(self._files):05d}"
-        try:
-            if self._writer is None:
-                self._writer = ArrayRecordWriter(str(path), WRITER_OPTIONS)
-            self._writer.write(record)
-        except RuntimeError as error:
-            raise _unwritten(path, error) from error
-        self._rows_in_file += 1
-        if self._rows_in_file == self._rows_per_file or not self._writer.ok():
-            self._close_file()
+        if self._file is None:
+            self._file = RecordFile(self._temporary / f"rows-{len(self._files):05d}")
+        file = self._file
+        file.write(record)
+        if file.rows == self._rows_per_file or not file.ok:
+            self._close_file(file)
 
-    def _close_file(self) -> None:
-        path = self._temporary / f"rows-{len(self._files):05d}"
-        writer, self._writer = self._writer, None
-        try:
-            writer.close()
-            reader = ArrayRecordReader(str(path), options=READER_OPTIONS)
-            rows = reader.num_records()
-            reader.close()
-        except RuntimeError as error:
-            raise _unwritten(path, error) from error
-        if rows != self._rows_in_file:
-            raise OSError(f"{path}: {self._rows_in_file} rows were written, {rows} can be read.")
-        self._files.append({"file": path.name, "rows": rows})
-        self._rows_in_file = 0
+    def _close_file(self, file: RecordFile) -> None:
+        self._file = None
+        file.close()
+        self._files.append({"file": file.path.name, "rows": file.rows})
 
     def finish(
         self,
@@ -143,8 +118,8 @@ class RowWriter:
         `vocabulary` is {sha256, size, path}. Readers get these rows from now on (`current`). When
         another process finished the same fingerprint first, its rows stay and these go.
         """
-        if self._writer is not None:
-            self._close_file()
+        if self._file is not None:
+            self._close_file(self._file)
         for entry in self._files:
             old = self._temporary / entry["file"]
             new = old.with_name(f"{old.name}-of-{len(self._files):05d}.array_record")
@@ -188,10 +163,6 @@ class RowWriter:
             _fsync(self._folder)
         set_current(*self._place, self._fingerprint)
         return Info.load(final / "info.json")
-
-
-def _unwritten(path: pathlib.Path, error: RuntimeError) -> OSError:
-    return OSError(f"{path}: could not be written ({' '.join(str(error).split())}).")
 
 
 def _remove_dead(folder: pathlib.Path) -> None:

@@ -7,20 +7,14 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import itertools
 import os
 import pathlib
-import threading
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from array_record.python.array_record_module import (  # pyright: ignore
-    ArrayRecordReader,
-)
 
+from twjax.data.record_files import RecordFiles
 from twjax.data.row_format import (
-    READER_OPTIONS,
     Info,
     RowFormat,
     SeqLen,
@@ -47,8 +41,6 @@ __all__ = [
     "set_current",
     "source_sha256",
 ]
-
-READER_BUFFER_BYTES = 1 << 15
 
 
 class RowReader:
@@ -83,9 +75,9 @@ class RowReader:
                 f"{sum(counts)}; delete the folder and {self._advice}"
             )
         self.dtype = row_dtype(self.info.row_format, self.info.seq_len)
-        self._starts = np.array([0, *itertools.accumulate(counts)], np.int64)
-        self._readers: list[Any] = [None] * len(counts)
-        self._lock = threading.Lock()
+        self._files = RecordFiles(
+            self._folder, self.info.files, f"delete {self._folder} and {self._advice}"
+        )
 
     def _find(self, folder: pathlib.Path, task: str, split: str) -> pathlib.Path:
         try:
@@ -124,55 +116,7 @@ class RowReader:
 
     def read(self, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         """Returns arrays [n, L] by field name for n row numbers in any order, repeats allowed."""
-        rows = np.asarray(indices, np.int64).reshape(-1)
-        if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
-            raise IndexError(
-                f"{self._folder}: rows {rows.min()} to {rows.max()} were asked for; there are "
-                f"{len(self)}."
-            )
-        records: list[bytes] = [b""] * rows.size
-        files = np.searchsorted(self._starts, rows, side="right") - 1
-        for number in np.unique(files).tolist():
-            places = np.flatnonzero(files == number)
-            positions = (rows[places] - self._starts[number]).tolist()
-            try:
-                found = self._open(number).read(positions)
-            except RuntimeError as error:
-                raise self._broken(number, str(error)) from error
-            for place, record in zip(places.tolist(), found, strict=True):
-                records[place] = record
-        return decode(records, self.dtype)
-
-    def _open(self, number: int) -> Any:
-        if self._readers[number] is None:
-            with self._lock:
-                if self._readers[number] is None:
-                    self._readers[number] = self._opened(number)
-        return self._readers[number]
-
-    def _opened(self, number: int) -> Any:
-        entry = self.info.files[number]
-        try:
-            reader = ArrayRecordReader(
-                str(self._folder / entry["file"]),
-                options=READER_OPTIONS,
-                file_reader_buffer_size=READER_BUFFER_BYTES,
-            )
-        except RuntimeError as error:
-            raise self._broken(number, str(error)) from error
-        # A truncated file opens without an error and has lost its index.
-        if reader.num_records() != entry["rows"]:
-            readable = reader.num_records()
-            reader.close()
-            raise self._broken(number, f"{readable} of {entry['rows']} rows can be read")
-        return reader
-
-    def _broken(self, number: int, why: str) -> OSError:
-        path = self._folder / self.info.files[number]["file"]
-        why = " ".join(why.split())
-        return OSError(
-            f"{path}: truncated or damaged ({why}); delete {self._folder} and {self._advice}"
-        )
+        return decode(self._files.read(indices), self.dtype)
 
     def problems(self, vocabulary: str | os.PathLike[str] | None = None) -> list[str]:
         """Returns a line for everything that makes these rows stale or unreadable.
@@ -213,12 +157,3 @@ class RowReader:
         """Raises one ValueError with all of `problems`."""
         if lines := self.problems(vocabulary):
             raise ValueError(" | ".join(lines))
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__ | {"_readers": [None] * len(self._readers)}
-        del state["_lock"]
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()

@@ -16,6 +16,7 @@ import numpy as np
 
 from twjax.config import ConfigError, Run
 from twjax.data.row_format import row_dtype
+from twjax.data.top_logits import top_dtype
 from twjax.models.adapters import adapted
 from twjax.models.network import network as declare
 from twjax.models.spec import count_weights
@@ -24,7 +25,7 @@ from twjax.parallel.sharding import RULES, batch_sharding, rows_sharding
 from twjax.planning import hlo
 from twjax.planning.flops import model_flops_per_row
 from twjax.planning.topology import Topology
-from twjax.training.base import FrozenBase
+from twjax.training.base import FrozenBase, base_of
 from twjax.training.optimizer import make_optimizer
 from twjax.training.source import run_schedule
 from twjax.training.state import TrainState, abstract_state
@@ -122,9 +123,11 @@ def check(run: Run, topology: Topology) -> dict[str, int]:
     return sizes
 
 
-def plan(run: Run, topology: Topology) -> Plan:
+def plan(run: Run, topology: Topology, *, quick: bool = False) -> Plan:
     """Compiles one step of `run` for `topology`; no weight is ever allocated.
 
+    With `quick` the compiler makes its least effort, in about half the time: the step then takes
+    somewhat more memory than in training.
     Where the batch or the rows grow in the run, it is the step with the most tokens.
     Raises `ConfigError` for a batch or a weight that can't be divided, and `CompilerError` with
     the compiler's own reason when it fails otherwise than by running out of HBM.
@@ -138,16 +141,16 @@ def plan(run: Run, topology: Topology) -> Plan:
     base, network = network, adapted(network, run.adapter)
     trained = Trained.of(run, network.specs)
     optimizer = make_optimizer(run.optimizer, schedule, trained.specs)
-    frozen = FrozenBase.of(run, base, trained, mesh)
+    frozen = base_of(run, base, trained, mesh)
     state, batch = abstract_state(network, optimizer, mesh, trained), abstract_batch(run, mesh)
     step = make_train_step(network, run, optimizer, schedule, mesh, trained, frozen)
-    kept = () if frozen is None else (frozen.abstract(),)
+    kept = (frozen.abstract(),) if isinstance(frozen, FrozenBase) else ()
 
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="twjax-plan-") as dump:
         with jax.set_mesh(mesh):
             lowered = step.lower(state, batch, *kept)
-        compiled, needed = _compile(lowered, dump)
+        compiled, needed = _compile(lowered, dump, quick)
         text = _module_text(compiled, pathlib.Path(dump))
         allocated = _allocated(pathlib.Path(dump))
     seconds = time.monotonic() - begin
@@ -195,13 +198,28 @@ def abstract_batch(run: Run, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtyp
     if run.distillation is not None:
         rows = (run.data.batch_size,)
         batch["replay"] = jax.ShapeDtypeStruct(rows, np.uint8, sharding=rows_sharding(mesh))
+        if run.distillation.top_k is not None:
+            fields = top_dtype(run.data.seq_len, run.distillation.top_k).fields or {}
+            batch |= {
+                name: jax.ShapeDtypeStruct(
+                    (*rows, *field.shape), field.base, sharding=batch_sharding(mesh)
+                )
+                for name, (field, *_) in fields.items()
+            }
     return batch
 
 
-def _compile(lowered: Any, dump: str) -> tuple[Any, float]:
+# XLA's OptimizationLevel.EFFORT_O0 (xla/xla.proto).
+_LEAST_EFFORT = 9
+
+
+def _compile(lowered: Any, dump: str, quick: bool) -> tuple[Any, float]:
     """Returns the compiled step, or None and the bytes of HBM that it would have needed."""
     try:
-        return lowered.compile(compiler_options={"xla_dump_to": dump}), 0.0
+        options: dict[str, str | int] = {"xla_dump_to": dump}
+        if quick:
+            options["optimization_level"] = _LEAST_EFFORT
+        return lowered.compile(compiler_options=options), 0.0
     except jax.errors.JaxRuntimeError as error:
         needed = out_of_hbm(str(error))
         if needed is None:

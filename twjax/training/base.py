@@ -34,22 +34,6 @@ class FrozenBase:
     mesh: jax.sharding.Mesh
     known: int
 
-    @classmethod
-    def of(
-        cls,
-        run: Run,
-        network: AnyNetwork,
-        trained: Trained,
-        mesh: jax.sharding.Mesh,
-        record: dict[str, Any] | None = None,
-    ) -> FrozenBase | None:
-        """Returns the run's, None where it has none; `record` is its source in the ledger."""
-        if run.distillation is None:
-            return None
-        new = (record or {}).get("new_rows") or {}
-        known = run.model.vocab_size if new.get("kind") is None else new["first"]
-        return cls(network, trained, run.step.dtype, mesh, known)
-
     @property
     def shardings(self) -> Any:
         """The shardings of what `keep` returns: those of the weights."""
@@ -96,6 +80,38 @@ class FrozenBase:
     def _own(self, tree: Any) -> Any:
         names = parts.names_of(self.trained.specs) & parts.names_of(self.network.specs)
         return parts.take(tree, names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Taught:
+    """A base of whose first `known` ids `twjax teach` has written down the likeliest."""
+
+    known: int
+
+
+def base_of(
+    run: Run,
+    network: AnyNetwork,
+    trained: Trained,
+    mesh: jax.sharding.Mesh,
+    record: dict[str, Any] | None = None,
+) -> FrozenBase | Taught | None:
+    """Returns the base of a run with `network`, None where it is compared with none.
+
+    `record` is the run's source as its ledger keeps it.
+    """
+    if run.distillation is None:
+        return None
+    known = known_ids(run, record)
+    if run.distillation.top_k is not None:
+        return Taught(known)
+    return FrozenBase(network, trained, run.step.dtype, mesh, known)
+
+
+def known_ids(run: Run, record: dict[str, Any] | None) -> int:
+    """Returns how many ids the weights of a run's source have learnt."""
+    new = (record or {}).get("new_rows") or {}
+    return run.model.vocab_size if new.get("kind") is None else new["first"]
 
 
 def read_again(

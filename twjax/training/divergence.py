@@ -1,6 +1,7 @@
 """How far a model's predictions are from a frozen base's, over one piece of the sequence.
 
-Shapes: B batch, S sequence, C positions a piece, D embed, V padded vocabulary.
+Shapes: B batch, S sequence, C positions a piece, D embed, V padded vocabulary, K ids that a base
+found likeliest, J = K + 1 with all others as one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,19 @@ class Base(NamedTuple):
 
     hidden_BSD: jax.Array
     head_DV: jax.Array
+    rows_B: jax.Array
+    factor: jax.Array
+
+
+class Tops(NamedTuple):
+    """What the base found likely at each place, and how much each row counts.
+
+    `ids` are int32, `logs` the log-probabilities of these and, last, of all other ids together
+    (float16; they are brought to a sum of one here). The rest is as in `Base`.
+    """
+
+    ids_BSK: jax.Array
+    logs_BSJ: jax.Array
     rows_B: jax.Array
     factor: jax.Array
 
@@ -57,13 +71,8 @@ def divergence(
     `logits` are the model's as its softmax takes them; the slope is that over them. Times T², the
     slope is as large at one temperature T as at another (Hinton et al. 2015, §2).
     """
-    base_BCV = jnp.einsum("BCD,DV->BCV", base_BCD, head_DV, preferred_element_type=jnp.float32)
-    base_BCV = constrain(base_BCV, "batch", None, "vocab")
-    if how.scale is not None:
-        base_BCV = base_BCV * how.scale
-    if how.softcap is not None:
-        base_BCV = how.softcap * jnp.tanh(base_BCV / how.softcap)
-    known_V = jax.lax.broadcasted_iota(jnp.int32, (1, 1, head_DV.shape[1]), 2) < how.known
+    base_BCV = predictions(base_BCD, head_DV, how)
+    known_V = _known(head_DV.shape[1], how)
 
     def logs(x_BCV: jax.Array) -> jax.Array:
         return jax.nn.log_softmax(jnp.where(known_V, x_BCV / how.temperature, -1e30), axis=-1)
@@ -73,3 +82,63 @@ def divergence(
     far_BC = jnp.sum(jnp.where(known_V, wanted_BCV * (base_BCV - model_BCV), 0.0), axis=-1)
     slope_BCV = (jnp.exp(model_BCV) - wanted_BCV) * (how.temperature * weights_BC)[..., None]
     return jnp.sum(far_BC * weights_BC), slope_BCV
+
+
+def top_divergence(
+    logits_BCV: jax.Array,
+    ids_BCK: jax.Array,
+    logs_BCJ: jax.Array,
+    weights_BC: jax.Array,
+    how: Comparison,
+) -> tuple[jax.Array, jax.Array]:
+    """Returns what `divergence` does, for a base that is known by its likeliest ids.
+
+    The KL is between distributions over K ids and the rest as one more: never more than that of the
+    whole distributions, and as great where both share the rest out alike.
+    """
+    logs_BCJ = jax.nn.log_softmax(logs_BCJ.astype(jnp.float32), axis=-1)
+    B, C, V = logits_BCV.shape
+    scores_BCV = jnp.where(_known(V, how), logits_BCV / how.temperature, -1e30)
+    at = (jnp.arange(B)[:, None, None], jnp.arange(C)[None, :, None], ids_BCK)
+    rest_BCV = scores_BCV.at[at].set(-1e30)
+    log_z_BC = jax.nn.logsumexp(scores_BCV, axis=-1)
+    log_rest_BC = jax.nn.logsumexp(rest_BCV, axis=-1)
+    model_BCJ = jnp.concatenate([scores_BCV[at], log_rest_BC[..., None]], axis=-1)
+    model_BCJ = model_BCJ - log_z_BC[..., None]
+    wanted_BCJ = jnp.exp(logs_BCJ)
+    far_BC = jnp.sum(wanted_BCJ * (logs_BCJ - model_BCJ), axis=-1)
+    # Towards the base's probability of its ids, and towards the model's own way to share the rest.
+    wanted_BCV = jnp.exp(rest_BCV - log_rest_BC[..., None]) * wanted_BCJ[..., -1:]
+    wanted_BCV = wanted_BCV.at[at].set(wanted_BCJ[..., :-1])
+    slope_BCV = jnp.exp(scores_BCV - log_z_BC[..., None]) - wanted_BCV
+    slope_BCV = slope_BCV * (how.temperature * weights_BC)[..., None]
+    return jnp.sum(far_BC * weights_BC), slope_BCV
+
+
+def likeliest(
+    hidden_BCD: jax.Array, head_DV: jax.Array, how: Comparison, top_k: int
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the `top_k` likeliest ids int32 [B, C, K] and log-probabilities float32 [B, C, J]."""
+    scores_BCV = predictions(hidden_BCD, head_DV, how) / how.temperature
+    scores_BCV = jnp.where(_known(head_DV.shape[1], how), scores_BCV, -1e30)
+    best_BCK, ids_BCK = jax.lax.top_k(scores_BCV, top_k)
+    B, C, _ = ids_BCK.shape
+    at = (jnp.arange(B)[:, None, None], jnp.arange(C)[None, :, None], ids_BCK)
+    rest_BC = jax.nn.logsumexp(scores_BCV.at[at].set(-1e30), axis=-1)
+    logs_BCJ = jnp.concatenate([best_BCK, rest_BC[..., None]], axis=-1)
+    return ids_BCK, logs_BCJ - jax.nn.logsumexp(logs_BCJ, axis=-1, keepdims=True)
+
+
+def predictions(hidden_BCD: jax.Array, head_DV: jax.Array, how: Comparison) -> jax.Array:
+    """Returns logits float32 [B, C, V] as a softmax takes them."""
+    logits_BCV = jnp.einsum("BCD,DV->BCV", hidden_BCD, head_DV, preferred_element_type=jnp.float32)
+    logits_BCV = constrain(logits_BCV, "batch", None, "vocab")
+    if how.scale is not None:
+        logits_BCV = logits_BCV * how.scale
+    if how.softcap is not None:
+        logits_BCV = how.softcap * jnp.tanh(logits_BCV / how.softcap)
+    return logits_BCV
+
+
+def _known(vocab: int, how: Comparison) -> jax.Array:
+    return jax.lax.broadcasted_iota(jnp.int32, (1, 1, vocab), 2) < how.known

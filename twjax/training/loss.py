@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from twjax.config import Model
 from twjax.parallel.sharding import constrain
-from twjax.training.divergence import Base, Comparison, divergence
+from twjax.training.divergence import Base, Comparison, Tops, divergence, top_divergence
 
 
 class LossSums(NamedTuple):
@@ -77,7 +77,7 @@ def distilled_loss(
     head_DV: jax.Array,
     tokens_BS: jax.Array,
     loss_weights_BS: jax.Array,
-    base: Base,
+    base: Base | Tops,
     how: Comparison,
     *,
     vocab_size: int,
@@ -99,7 +99,12 @@ def distilled_loss(
 
 def predicted(loss_weights_BS: jax.Array, ahead: int) -> jax.Array:
     """Returns each row's predicted tokens, float32 [B], as the losses here count them."""
-    return jnp.sum(_shift(loss_weights_BS, loss_weights_BS, ahead)[1], axis=1)
+    return jnp.sum(predicted_places(loss_weights_BS, ahead), axis=1)
+
+
+def predicted_places(loss_weights_BS: jax.Array, ahead: int) -> jax.Array:
+    """Returns 1 where the losses here count what is predicted, else 0: float32 [B, S]."""
+    return _shift(loss_weights_BS, loss_weights_BS, ahead)[1]
 
 
 def next_token_sums(
@@ -203,7 +208,7 @@ def _loss(
     head_DV: jax.Array,
     targets_BS: jax.Array,
     weights_BS: jax.Array,
-    base: Base | None,
+    base: Base | Tops | None,
     static: Static,
 ) -> Losses:
     return _forward(hidden_BSD, head_DV, targets_BS, weights_BS, base, static)[0]
@@ -214,7 +219,7 @@ def _forward(
     head_DV: jax.Array,
     targets_BS: jax.Array,
     weights_BS: jax.Array,
-    base: Base | None,
+    base: Base | Tops | None,
     static: Static,
 ) -> tuple[Losses, tuple[jax.Array, jax.Array]]:
     vocab_size, chunks, z_loss, bend, how = static
@@ -231,7 +236,15 @@ def _forward(
         far = jnp.zeros((), jnp.float32)
         if base is not None and how is not None:
             counted_BC = weights_BC * base.rows_B[:, None]
-            far, away_BCV = divergence(softmax.logits_BCV, part[3], base.head_DV, counted_BC, how)
+            if isinstance(base, Tops):
+                ids_BCK, logs_BCJ = part[3:]
+                far, away_BCV = top_divergence(
+                    softmax.logits_BCV, ids_BCK, logs_BCJ, counted_BC, how
+                )
+            else:
+                far, away_BCV = divergence(
+                    softmax.logits_BCV, part[3], base.head_DV, counted_BC, how
+                )
             slope_BCV = slope_BCV + base.factor * away_BCV
         if softmax.bend_BCV is not None:
             slope_BCV = slope_BCV * softmax.bend_BCV
@@ -246,8 +259,12 @@ def _forward(
 
     zero = jnp.zeros((), jnp.float32)
     start = (LossSums(zero, zero, zero, zero), zero, jnp.zeros(head_DV.shape, jnp.float32))
-    arrays = (hidden_BSD, targets_BS, weights_BS)
-    parts = _split(arrays if base is None else (*arrays, base.hidden_BSD), chunks)
+    beside: tuple[jax.Array, ...] = ()
+    if isinstance(base, Tops):
+        beside = (base.ids_BSK, base.logs_BSJ)
+    elif base is not None:
+        beside = (base.hidden_BSD,)
+    parts = _split((hidden_BSD, targets_BS, weights_BS, *beside), chunks)
     (sums, kl, d_head_DV), pieces = jax.lax.scan(piece, start, parts)
     d_hidden_BSD = jnp.moveaxis(pieces, 0, 1).reshape(hidden_BSD.shape)
     objective = sums.nll + z_loss * sums.z

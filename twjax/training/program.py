@@ -24,7 +24,7 @@ from twjax.parallel.sharding import batch_sharding
 from twjax.progress import say
 from twjax.storage import local_folder
 from twjax.training import branch, ledger
-from twjax.training.base import FrozenBase
+from twjax.training.base import FrozenBase, Taught, base_of
 from twjax.training.checkpoint import Checkpoints, Restored
 from twjax.training.history import History
 from twjax.training.loop import Answer, Back, Halt, Outcome, StepFn, Way, train_loop
@@ -52,6 +52,7 @@ from twjax.training.state import (
 )
 from twjax.training.steering import Steering
 from twjax.training.step import make_train_step
+from twjax.training.teach import open_tops
 from twjax.training.trained import Trained
 
 
@@ -162,7 +163,10 @@ class _Program:
         merged = adapters.merger(self.learner, mesh)
         self.evaluate = lambda params, step: self.watch(merged(params), step)
         record = self.source.record if self.source else None
-        self.base = FrozenBase.of(run, self.network, self.trained, mesh, record)
+        self.base = base_of(run, self.network, self.trained, mesh, record)
+        self.tops = None
+        if isinstance(self.base, Taught) and record is not None:
+            self.tops = open_tops(run, record, self.readers, self.config_name)
         self.open_folder = open_folder
 
     def run_to_end(self) -> bool:
@@ -189,7 +193,7 @@ class _Program:
         if self.first:
             describe(run, self.learner, self.trained, self.mesh, start, self.source)
             self._note(start)
-        if self.base is not None and self.source is not None:
+        if isinstance(self.base, FrozenBase) and self.source is not None:
             params = None if start else restored.state.params
             record, opened = self.source.record, self.open_folder
             self.kept = self.base.begin(run, params, record, self.vocabulary, opened)
@@ -237,7 +241,7 @@ class _Program:
             self.trained,
             self.base,
         )
-        if self.base is None:
+        if not isinstance(self.base, FrozenBase):
             return step
         return lambda state, batch: step(state, batch, self.kept)
 
@@ -319,7 +323,9 @@ class _Program:
             marked = run.distillation.tasks if run.distillation else ()
             return Way(
                 step_fn or self._step_fn(changes),
-                lambda step: batches(self.readers, now, sharding, step, marked=marked),
+                lambda step: batches(
+                    self.readers, now, sharding, step, marked=marked, tops=self.tops
+                ),
             )
 
         def answer(step: int, records: list[dict[str, Any]]) -> Answer:

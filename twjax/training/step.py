@@ -16,8 +16,8 @@ from twjax.models.attention import choose_attention
 from twjax.models.encdec import EncoderDecoder
 from twjax.models.network import AnyNetwork
 from twjax.parallel.sharding import batch_sharding, replicated, rows_sharding
-from twjax.training.base import FrozenBase
-from twjax.training.divergence import Base, Comparison
+from twjax.training.base import FrozenBase, Taught
+from twjax.training.divergence import Base, Comparison, Tops
 from twjax.training.loss import Bend, LossSums, distilled_loss, next_token_loss, predicted
 from twjax.training.schedule import Rate
 from twjax.training.state import TrainState, state_shardings
@@ -61,20 +61,23 @@ def make_train_step(
     schedule: Rate,
     mesh: jax.sharding.Mesh,
     trained: Trained | None = None,
-    base: FrozenBase | None = None,
+    base: FrozenBase | Taught | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Returns the jitted step; the state is donated, all shardings are pinned.
 
-    `trained` (default: all weights) are those that `optimizer` was made for. With `base`, which
-    `run.distillation` needs, the step has a third argument: what `base.keep` returned.
+    `trained` (default: all weights) are those that `optimizer` was made for. `run.distillation`
+    needs its `base`; with a `FrozenBase` the step has a third argument, what `base.keep` returned.
 
     The batch has `tokens`, `segment_ids`, `loss_weights` [batch, seq], or an encoder-decoder's
     rows (`twjax.data.row_format.row_dtype`). The loss is the mean over
     the predicted tokens of the whole batch, however it is split into microbatches or devices.
     Metrics are float32 scalars: loss, z (mean squared log-normaliser), accuracy, grad_norm (of
-    what is trained), learning_rate, tokens; with `base` kl (nats a token, NaN in a step without
-    rows that count).
+    what is trained), learning_rate, tokens; with `run.distillation` kl (nats a token, NaN in a step
+    without rows that count).
     """
+    kept_close = run.distillation
+    if (kept_close is None) != (base is None):
+        raise ValueError("A step needs a base with Run.distillation, and none without.")
     platform = mesh.devices.flat[0].platform
     learnt = trained or Trained(network.specs)
     shardings = state_shardings(network, optimizer, mesh, learnt)
@@ -92,13 +95,17 @@ def make_train_step(
             "chunks": run.step.loss_chunks,
             "z_loss": run.step.z_loss,
         }
-        if base is None or run.distillation is None:
+        if kept_close is None or base is None:
             value, sums = next_token_loss(*arrays, **settings)
             return value, (sums, jnp.zeros((), jnp.float32))
-        there = forward(base.network, run, base.whole(kept, params), batch, platform)
         rows_B = batch["replay"].astype(jnp.float32)
-        how = Comparison.of(run.model, run.distillation.temperature, base.known)
-        compared = Base(there.hidden_BSD, there.head_DV, rows_B, factor)
+        compared: Base | Tops
+        if isinstance(base, Taught):
+            compared = Tops(batch["top_ids"], batch["top_logs"], rows_B, factor)
+        else:
+            there = forward(base.network, run, base.whole(kept, params), batch, platform)
+            compared = Base(there.hidden_BSD, there.head_DV, rows_B, factor)
+        how = Comparison.of(run.model, kept_close.temperature, base.known)
         return distilled_loss(*arrays, compared, how, **settings)
 
     gradient = jax.value_and_grad(objective, has_aux=True)
@@ -106,13 +113,13 @@ def make_train_step(
     def step(state: TrainState, batch: Batch, kept: Any = None) -> tuple[TrainState, Metrics]:
         moved = learnt.take(state.params)
         factor = counted = jnp.zeros((), jnp.float32)
-        if base is not None and run.distillation is not None:
+        if kept_close is not None:
             # Both means are over the whole batch; in sums of tokens their ratio is a factor.
             ahead = 0 if isinstance(network, EncoderDecoder) else 1
             tokens_B = predicted(batch["loss_weights"], ahead)
             counted = jnp.sum(tokens_B * batch["replay"].astype(jnp.float32))
             share = jnp.maximum(jnp.sum(tokens_B), 1.0) / jnp.maximum(counted, 1.0)
-            factor = run.distillation.weight * share
+            factor = kept_close.weight * share
         grads, (sums, kl) = _accumulate(
             gradient,
             moved,
@@ -145,8 +152,10 @@ def make_train_step(
     if base is not None:
         kind = "encoder_decoder" if isinstance(network, EncoderDecoder) else "decoder"
         names = row_dtype(kind, run.data.seq_len).names or ()
+        if isinstance(base, Taught):
+            names = (*names, "top_ids", "top_logs")
         rows = dict.fromkeys(names, batch_sharding(mesh)) | {"replay": rows_sharding(mesh)}
-        given = (shardings, rows, base.shardings)
+        given = (shardings, rows, *((base.shardings,) if isinstance(base, FrozenBase) else ()))
     return jax.jit(
         step,
         in_shardings=given,
