@@ -47,7 +47,7 @@ $(DEPENDENCIES): $(or $(PINS),pyproject.toml)
 	  2>/dev/null || "$(PYTHON)" -m venv --clear "$(VENV)"
 ifneq ($(PINS),)
 	@echo "Installing the pinned dependencies of $(PINS) into $(VENV) (a few minutes the first time)"
-	$(PIP) install --require-hashes -r "$(PINS)"
+	$(PIP) install --no-compile --require-hashes -r "$(PINS)"
 else
 	@echo "No pins for Python $(MINOR): installing the newest versions that pyproject.toml allows into $(VENV)"
 	$(PIP) install -e '.[dev]'
@@ -74,7 +74,7 @@ test-beam: $(BEAM)/.installed
 $(BEAM)/.installed: $(BEAM_PINS) pyproject.toml
 	@test "$(MINOR)" = 3.11 || { echo "$(BEAM_PINS) is for Python 3.11, not $(MINOR): make test-beam PYTHON=/path/to/python3.11" >&2; exit 1; }
 	"$(PYTHON)" -m venv --clear "$(BEAM)"
-	"$(BEAM)/bin/python" -m pip --disable-pip-version-check install --quiet --require-hashes -r "$(BEAM_PINS)"
+	"$(BEAM)/bin/python" -m pip --disable-pip-version-check install --no-compile --quiet --require-hashes -r "$(BEAM_PINS)"
 	"$(BEAM)/bin/python" -m pip --disable-pip-version-check install --quiet --no-deps -e .
 	@touch "$@"
 
@@ -83,7 +83,7 @@ $(BEAM)/.installed: $(BEAM_PINS) pyproject.toml
 TORCH_PINS := constraints/torch-py3.11.txt
 torch: $(INSTALLED)
 	@test "$(MINOR)" = 3.11 || { echo "$(TORCH_PINS) is for Python 3.11, not $(MINOR): make torch PYTHON=/path/to/python3.11" >&2; exit 1; }
-	$(PIP) install --quiet --require-hashes --no-deps --only-binary :all: -r "$(TORCH_PINS)"
+	$(PIP) install --no-compile --quiet --require-hashes --no-deps --only-binary :all: -r "$(TORCH_PINS)"
 
 lint: $(INSTALLED)
 	"$(VENV)/bin/ruff" check .

@@ -127,6 +127,7 @@ def test_the_counts_add_up(reference):
     assert len(manifest["shards"]) >= 3
 
 
+@pytest.mark.slow
 def test_workers_change_no_byte(script, inputs, reference, tmp_path):
     process = start(script, inputs, tmp_path / "corpus", workers=2)
     assert process.wait(120) == 0, process.communicate()[1]

@@ -103,6 +103,7 @@ def test_drawn_text_follows_the_seed_and_not_the_neighbours(case):
     assert draw([[3, 9]], 1) != one
 
 
+@pytest.mark.slow
 def test_draws_have_the_softmax_frequencies(case):
     run, network, params = case
     count = 512

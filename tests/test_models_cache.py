@@ -103,6 +103,7 @@ def test_pieces_equal_the_whole(kind):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["window", "gemma"])
 def test_a_windowed_layer_keeps_no_more_than_its_window(kind):
     network, params = made(kind)

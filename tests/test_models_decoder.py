@@ -96,6 +96,7 @@ def test_logits_equal_a_float64_forward(tied, kv_heads):
     np.testing.assert_allclose(ours, forward64(model, params, tokens[0]), atol=2e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_packed_documents_equal_each_alone():
     params = weights(SMALL)
     rng = np.random.default_rng(1)

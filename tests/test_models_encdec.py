@@ -153,6 +153,7 @@ def test_a_target_sees_those_before_it_and_the_inputs_of_its_segment():
     assert (changed[3:10] > 1e-4).all() and not changed[:3].any() and not changed[10:].any()
 
 
+@pytest.mark.slow
 def test_targets_without_inputs_and_padding_give_no_nan():
     network, params = declare(SMALL), weights(SMALL)
     assert isinstance(network, EncoderDecoder)

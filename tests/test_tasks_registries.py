@@ -180,6 +180,7 @@ def test_tasks_make_rows(name, tfds_data, tmp_path):
     assert (share < 0.75) == inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "validation"])
 @pytest.mark.parametrize("name", NAMES)
 def test_tasks_read_mocked_tfds(name, split, mocked_tfds):
@@ -273,6 +274,7 @@ def test_mixtures_hold_declared_tasks_at_their_rates():
     assert rates == {"tw_wiki40b": 0.5, "tw_mc4_converted": 0.25, "en_c4": 0.2, "cn_mc4": 0.05}
 
 
+@pytest.mark.slow
 def test_a_seqio_pipeline_can_read_a_bound_task(tfds_data):
     """The tasks are seqio's: its own converters and evaluators work on them."""
     import seqio

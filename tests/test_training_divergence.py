@@ -26,7 +26,7 @@ from twjax.models import adapters, parts
 from twjax.models.network import network as declare
 from twjax.parallel.mesh import make_mesh
 from twjax.parallel.sharding import batch_sharding, rows_sharding
-from twjax.training.base import FrozenBase
+from twjax.training.base import FrozenBase, base_of
 from twjax.training.checkpoint import FOLDER
 from twjax.training.divergence import Base, Comparison
 from twjax.training.loss import NO_BEND, Bend, distilled_loss, next_token_loss
@@ -157,8 +157,8 @@ def train(run: Run, mesh: Mesh, devices: int, steps: int):
     schedule = make_schedule(run.schedule, run.steps, 0.0)
     trained = Trained.of(run, learner.specs)
     optimizer = make_optimizer(run.optimizer, schedule, trained.specs)
-    base = FrozenBase.of(run, network, trained, made)
-    assert base is not None
+    base = base_of(run, network, trained, made)
+    assert isinstance(base, FrozenBase)
     seen = []
     with jax.set_mesh(made):
         state = init_state(learner, optimizer, made, run.seed, trained)
@@ -303,7 +303,7 @@ def test_with_an_extended_vocabulary_the_old_ids_are_compared(place, capsys):
     kind = {"new_rows": {"first": OLD, "stop": OLD + NEW, "kind": "mean"}}
     network = declare(run.model)
     made = make_mesh(Mesh(), jax.devices()[:1])
-    base = FrozenBase.of(run, network, Trained(network.specs), made, kind)
+    base = base_of(run, network, Trained(network.specs), made, kind)
     assert base is not None and base.known == OLD
     capsys.readouterr()
 

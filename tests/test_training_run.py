@@ -267,6 +267,7 @@ def test_the_log_holds_the_mixture_that_was_read(unbroken):
     assert last["rows"]["a"] == pytest.approx(6 * 8 * 0.7 + (STEPS - 6) * 8 * 0.2, abs=1)
 
 
+@pytest.mark.slow
 def test_tensorboard_reads_what_was_written(unbroken):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

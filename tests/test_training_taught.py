@@ -110,6 +110,7 @@ def test_it_equals_float64_and_its_slope_finite_differences(
         np.testing.assert_allclose(float(jnp.sum(grad * direction)), slope, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_with_all_ids_but_one_it_is_the_whole_divergence_and_with_fewer_less(case):
     hidden, head, tokens, weights, base = arrays(case)
     how, seen = Comparison(1.5, REAL, None, None), []
@@ -165,6 +166,7 @@ def taught(run: Run, top_k: int | None) -> Run:
     )
 
 
+@pytest.mark.slow
 def test_steps_with_all_ids_but_one_are_those_beside_the_base(run):
     beside = train(taught(run, None), Mesh(fsdp=1), 1)
     alone = train(taught(run, tiny.VOCAB - 1), Mesh(fsdp=1), 1)
@@ -316,6 +318,7 @@ def test_a_run_is_held_back_as_beside_the_base_and_resumes_without_it(whole, cap
     capsys.readouterr()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bindings", "said"),
     [
@@ -333,6 +336,7 @@ def test_other_predictions_are_refused(whole, capsys, bindings, said):
     assert not list((whole / "refused" / FOLDER).iterdir())
 
 
+@pytest.mark.slow
 def test_a_folder_with_other_predictions_is_not_written_over(whole, capsys):
     before = contents(whole / "logits")
     assert main(teaching(whole, "Distillation.top_k = 5")) == 1
@@ -340,6 +344,7 @@ def test_a_folder_with_other_predictions_is_not_written_over(whole, capsys):
     assert contents(whole / "logits") == before
 
 
+@pytest.mark.slow
 def test_without_top_k_there_is_nothing_to_write(place, capsys):
     unset = teaching(place, "Distillation.top_k = None", "Distillation.logits = None")
     assert main(unset) == 1

@@ -148,6 +148,7 @@ def test_one_result_however_the_work_is_divided(run, mesh, devices, step):
     jax.tree.map(close, (one.params, one.average), (other.params, other.average))
 
 
+@pytest.mark.slow
 def test_new_rows_are_trained_first_with_frozen_layers(run):
     run = dataclasses.replace(run, init="run:somewhere")
     early = with_optimizer(run, freeze=("layers/*",), new_rows_steps=2)
@@ -180,6 +181,7 @@ def test_a_decay_outside_its_bounds_is_refused(ema):
         Optimizer(ema=ema)
 
 
+@pytest.mark.slow
 def test_the_average_equals_float64(run):
     averaged = with_optimizer(run, ema=0.7, freeze=("layers/0/*", "head"))
     states, _ = train(averaged, Mesh(fsdp=1), 1, 10)

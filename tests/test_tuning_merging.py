@@ -139,6 +139,7 @@ def test_a_threshold_is_the_size_of_that_rank(values, density, step):
     assert limit == np.sort(np.abs(vector))[::-1][rank - 1]
 
 
+@pytest.mark.slow
 def test_dare_drops_at_random_and_keeps_the_expectation(models, tmp_path):
     base, other = float64(models[0]), float64(models[1])
     total = {name: np.zeros_like(values) for name, values in base.items()}

@@ -69,6 +69,7 @@ def mesh(request):
     return make_mesh(settings, jax.devices()[:devices])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tie", [False, True])
 def test_a_new_row_is_the_mean_of_its_parts_and_in_the_embedding_as_long(tmp_path, mesh, tie):
     old, new, network = grown(tmp_path, "mean", mesh, tie=tie)
@@ -128,6 +129,7 @@ def test_a_seed_decides_the_draw_on_any_mesh(tmp_path, kind):
     assert np.abs(draws[0] - draws[1]).max() > 1e-5
 
 
+@pytest.mark.slow
 def test_rows_beyond_the_old_ids_are_used_first_and_the_rest_stays(tmp_path, mesh):
     """Qwen3 has 151,936 rows for 151,669 ids: new ids take rows that stood for nothing."""
     old, new, network = grown(tmp_path, "mean", mesh, old_rows=150)
