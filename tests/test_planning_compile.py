@@ -152,7 +152,7 @@ def compiler():
 
 @pytest.mark.slow
 def test_llama_3_8b_fits_a_v5p_128(compiler, capsys, tmp_path):
-    assert command("v5p-128", output=tmp_path / "plan.json", quick=True) == 0
+    assert command("v5p-128", output=tmp_path / "plan.json") == 0
     table = capsys.readouterr().out
     assert "It fits" in table
     assert "8,030,261,248" in table
