@@ -168,6 +168,7 @@ def taught(run: Run, top_k: int | None) -> Run:
 
 @pytest.mark.slow
 def test_steps_with_all_ids_but_one_are_those_beside_the_base(run):
+    """To within what float16 keeps of the log-probabilities."""
     beside = train(taught(run, None), Mesh(fsdp=1), 1)
     alone = train(taught(run, tiny.VOCAB - 1), Mesh(fsdp=1), 1)
     np.testing.assert_allclose(alone, beside, rtol=1e-2, atol=1e-5)
