@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -118,6 +119,30 @@ def twjax(*arguments: object, devices: int = 1, **options) -> subprocess.Complet
         check=False,
         **options,
     )
+
+
+def twjax_pair(*arguments: object) -> None:
+    """Runs a twjax command in two processes of four devices each, which must both end well."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "twjax", *map(str, arguments)],
+            env=environment(
+                4,
+                TWJAX_COORDINATOR=f"127.0.0.1:{port}",
+                TWJAX_NUM_PROCESSES="2",
+                TWJAX_PROCESS_ID=str(number),
+            ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    outputs = [process.communicate(timeout=280)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
 
 
 def records(run_dir: pathlib.Path, kind: str) -> list[dict]:

@@ -20,12 +20,10 @@ from twjax.config.data import Data, SeqLen
 from twjax.config.reading import Reading
 from twjax.data.course import Course, Turn
 from twjax.data.rows import RowReader
-from twjax.data.top_logits import TopReader
+from twjax.data.top_logits import TopReaders
 
 # Of each task, by the length of its rows.
 Readers = dict[SeqLen, dict[str, RowReader]]
-# Of the tasks that a base was asked about.
-TopReaders = dict[SeqLen, dict[str, TopReader]]
 # Reads the rows at places [n] of a step's batch: arrays [n, L] by field name.
 Fetch = Callable[[int, np.ndarray], dict[str, np.ndarray]]
 
@@ -117,8 +115,8 @@ def batches(
 
     Decoder rows give tokens int32, segment_ids int32 and loss_weights uint8, all
     [batch_size, seq_len] with `sharding`. With `marked` tasks there is replay uint8 [batch_size],
-    1 for their rows; with `tops`, which has a reader for each of these, what it reads stands beside
-    their rows. Up to `prefetch` batches are read ahead by `threads` threads (0: none);
+    1 for their rows; with `tops`, what was written for these rows stands beside them, and zeros
+    beside the others. Up to `prefetch` batches are read ahead by `threads` threads (0: none);
     neither changes what is read.
     """
     tasks = course.tasks
@@ -127,11 +125,8 @@ def batches(
     def fetch(step: int, places: np.ndarray) -> dict[str, np.ndarray]:
         numbers, rows = course.lookup(step, places)
         length = course.shape(step)[0]
-        of_length, beside = readers[length], tops[length] if tops else {}
-        batch: dict[str, np.ndarray] = {}
-        for reader in beside.values():
-            batch = reader.nothing(len(places))
-            break
+        of_length, beside = readers[length], tops.readers.get(length, {}) if tops else {}
+        batch = tops.nothing(length, len(places)) if tops else {}
         for number in np.unique(numbers).tolist():
             here = np.flatnonzero(numbers == number)
             read = of_length[tasks[number]].read(rows[here])

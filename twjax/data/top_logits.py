@@ -7,8 +7,6 @@ record for each train row of that fingerprint, and an `info.json` when it is who
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Iterator
@@ -51,12 +49,6 @@ class Teaching:
     temperature: float
     dtype: str
     format: int = FORMAT
-
-    @property
-    def identity(self) -> str:
-        """A hash of all of it."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @classmethod
     def load(cls, folder: pathlib.Path) -> Self | None:
@@ -135,10 +127,18 @@ class TopReader:
         records = np.frombuffer(b"".join(self._files.read(indices)), self.dtype)
         return {name: np.ascontiguousarray(records[name]) for name in self.dtype.names or ()}
 
-    def nothing(self, rows: int) -> dict[str, np.ndarray]:
+
+@dataclasses.dataclass(frozen=True)
+class TopReaders:
+    """What was written for a run's rows: a reader by length and task."""
+
+    top_k: int
+    readers: dict[SeqLen, dict[str, TopReader]]
+
+    def nothing(self, seq_len: SeqLen, rows: int) -> dict[str, np.ndarray]:
         """Returns what stands beside rows that the base says nothing about."""
-        empty = np.zeros(rows, self.dtype)
-        return {name: np.ascontiguousarray(empty[name]) for name in self.dtype.names or ()}
+        empty = np.zeros(rows, top_dtype(seq_len, self.top_k))
+        return {name: np.ascontiguousarray(empty[name]) for name in empty.dtype.names or ()}
 
 
 class TopWriter:

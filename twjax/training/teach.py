@@ -16,9 +16,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from twjax.config import ConfigError, Loaded, Run
-from twjax.data.loader import Readers, TopReaders, evaluation_batches, open_course
+from twjax.data.loader import Readers, evaluation_batches, open_course
 from twjax.data.rows import RowReader
-from twjax.data.top_logits import Teaching, TopReader, TopWriter, top_dtype
+from twjax.data.top_logits import Teaching, TopReader, TopReaders, TopWriter, top_dtype
 from twjax.models.network import AnyNetwork
 from twjax.models.network import network as declare
 from twjax.parallel.mesh import make_mesh
@@ -58,13 +58,14 @@ def open_tops(run: Run, record: dict[str, Any], readers: Readers, config: str) -
     """Opens what was written for a run's rows; raises one `ConfigError` with all that is wrong."""
     assert run.distillation is not None
     folder, top_k = _place(run)
-    problems, tops = [], {}
+    problems: list[str] = []
+    tops = TopReaders(top_k, {})
     try:
         teaching_of(run, record).check(folder)
         for length, task, reader in _taught(run, readers):
             try:
                 top = TopReader(folder, reader, top_k, config=config)
-                tops.setdefault(length, {})[task] = top
+                tops.readers.setdefault(length, {})[task] = top
             except (OSError, ValueError) as error:
                 problems.append(str(error))
     except ValueError as error:
