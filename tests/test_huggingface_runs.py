@@ -6,9 +6,6 @@ Commands run in this process, which has eight devices: starting one takes longer
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -65,28 +62,9 @@ def test_a_folder_and_what_was_made_from_it_start_the_same_run(
 
 @pytest.mark.slow
 def test_two_processes_read_their_own_slices(config, direct, original, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     arguments = ["train", config, "--run-dir", tmp_path / "pair", "--set"]
     arguments += [f"Run.init = 'hf:{original}'", *SHORT, "--set", "Mesh.tensor = 2"]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "twjax", *map(str, arguments)],
-            env=tiny.environment(
-                4,
-                TWJAX_COORDINATOR=f"127.0.0.1:{port}",
-                TWJAX_NUM_PROCESSES="2",
-                TWJAX_PROCESS_ID=str(number),
-            ),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for number in range(2)
-    ]
-    outputs = [process.communicate(timeout=280)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    tiny.twjax_pair(*arguments)
     a, b = tiny.losses(direct), tiny.losses(tmp_path / "pair")
     np.testing.assert_allclose([a[s] for s in a], [b[s] for s in b], rtol=2e-5)
 

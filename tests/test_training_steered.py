@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -305,26 +304,8 @@ def test_two_processes_steer_as_one_does(config, tmp_path):
                 "Budget.rollbacks = 1", "Checkpoint.every = 5", "Evaluation.every = 5",
                 "Schedule.peak = 3e-2", "Schedule.warmup_steps = 39", "Evaluation.rows = 16",
                 "Mixture.stages = ((0, {'a': 0.98, 'b': 0.02}),)")  # fmt: skip
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     pair, alone = tmp_path / "pair", tmp_path / "alone"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "twjax", *map(str, command(config, pair, *bindings))],
-            env=tiny.environment(
-                4,
-                TWJAX_COORDINATOR=f"127.0.0.1:{port}",
-                TWJAX_NUM_PROCESSES="2",
-                TWJAX_PROCESS_ID=str(number),
-            ),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(2)
-    ]
-    outputs = [process.communicate(timeout=280)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    tiny.twjax_pair(*command(config, pair, *bindings))
     train(config, alone, *bindings)
     kinds = ("budget", "roll_back", "rolled_back")
     ours, theirs = events(pair, *kinds), events(alone, *kinds)

@@ -6,7 +6,6 @@ import dataclasses
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from typing import Any
@@ -338,6 +337,18 @@ def test_other_predictions_are_refused(whole, capsys, bindings, said):
 
 
 @pytest.mark.slow
+def test_a_length_that_reads_nothing_of_the_base_needs_nothing_of_it(whole):
+    tiny.write_cache(whole / "cache", seq=2 * tiny.SEQ)
+    longer = (
+        f"Data.seq_len_stages = ((3, {2 * tiny.SEQ}),)",
+        "Mixture.stages = ((0, {{'a': 0.5, 'b': 0.5}}), (3, {{'b': 1.0}}))",
+    )
+    assert main(command(whole, "longer", *SETTINGS, *longer)) == 0
+    logged = [record["kl"] for record in tiny.records(whole / "longer", "train")]
+    assert all(kl is not None for kl in logged[:3]) and logged[3:] == [None] * 3
+
+
+@pytest.mark.slow
 def test_a_folder_with_other_predictions_is_not_written_over(whole, capsys):
     before = contents(whole / "logits")
     assert main(teaching(whole, "Distillation.top_k = 5")) == 1
@@ -368,27 +379,8 @@ def test_settings_that_do_not_fit_are_refused(run, settings, said):
 
 @pytest.mark.slow
 def test_two_processes_write_what_one_does(whole):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     arguments = teaching(whole, "Distillation.logits = '{place}/pair'", "Mesh.tensor = 2")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "twjax", *arguments],
-            env=tiny.environment(
-                4,
-                TWJAX_COORDINATOR=f"127.0.0.1:{port}",
-                TWJAX_NUM_PROCESSES="2",
-                TWJAX_PROCESS_ID=str(number),
-            ),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for number in range(2)
-    ]
-    outputs = [process.communicate(timeout=280)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    tiny.twjax_pair(*arguments)
     reader = RowReader(whole / "cache", "a", "train", tiny.SEQ)
     one, two = (
         TopReader(whole / name, reader, 95, config="").read(np.arange(len(reader)))

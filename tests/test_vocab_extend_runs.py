@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
-import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -136,26 +133,7 @@ def test_a_run_from_an_extended_run_adds_nothing(place, continued, tmp_path, cap
 
 @pytest.mark.slow
 def test_two_processes_make_the_same_rows(place, continued, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "twjax", *command(place, tmp_path / "pair")],
-            env=tiny.environment(
-                4,
-                TWJAX_COORDINATOR=f"127.0.0.1:{port}",
-                TWJAX_NUM_PROCESSES="2",
-                TWJAX_PROCESS_ID=str(number),
-            ),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for number in range(2)
-    ]
-    outputs = [process.communicate(timeout=500)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    tiny.twjax_pair(*command(place, tmp_path / "pair"))
     one, other = params_of(continued, 2), params_of(tmp_path / "pair", 2)
     for name, values in one.items():
         np.testing.assert_allclose(values, other[name], atol=1e-6)
