@@ -12,6 +12,8 @@
 # PYTHON=... picks the interpreter, VENV=... the folder of the environment.
 
 SHELL := /bin/bash
+# Packages are installed without bytecode, half of the time: what is imported is compiled once, here.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 
 VENV ?= .venv

@@ -85,8 +85,9 @@ def measure(
 def _ours(
     cache: pathlib.Path, corpus: Any, vocabulary: pathlib.Path, seq_len: int, workers: int
 ) -> dict[str, float]:
-    from twjax.data.cache import Request, build
+    from twjax.data.cache import build
     from twjax.data.examples import CorpusTask
+    from twjax.data.request import Request
 
     shutil.rmtree(cache, ignore_errors=True)
     start = time.perf_counter()

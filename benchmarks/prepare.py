@@ -85,9 +85,10 @@ def cache_rows(
     folder: pathlib.Path,
 ) -> RowReader:
     """Caches all of a corpus as rows of `seq_len` tokens."""
-    from twjax.data.cache import Request, build
+    from twjax.data.cache import build
     from twjax.data.documents import Corpus
     from twjax.data.examples import CorpusTask
+    from twjax.data.request import Request
 
     request = Request(CorpusTask(task, Corpus(str(corpus), 0.0)), "train", seq_len, str(vocabulary))
     build(request, folder)

@@ -28,6 +28,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 HEAVY = (
     "training_steered",
     "training_run",
+    "training_hosts",
     "planning_compile",
     "configs_systems",
     "quickstart",

@@ -21,6 +21,7 @@ from twjax import storage
 from twjax.data import cache, documents, rows
 from twjax.data.documents import Corpus
 from twjax.data.examples import CorpusTask, Job, RegisteredTask, encode, find_task
+from twjax.data.request import Request
 from twjax.vocab.model import SentencePieceModel
 
 DOCUMENTS = (*data_side.texts(), *data_side.ODD_TEXTS)
@@ -31,9 +32,9 @@ def corpus(tmp_path_factory) -> str:
     return data_side.make_corpus(tmp_path_factory.mktemp("corpora") / "laws", DOCUMENTS)
 
 
-def request(corpus: str, split: str = "train", **changes) -> cache.Request:
+def request(corpus: str, split: str = "train", **changes) -> Request:
     task = CorpusTask("laws", Corpus(corpus))
-    wanted = cache.Request(task, split, 256, data_side.vocabulary())
+    wanted = Request(task, split, 256, data_side.vocabulary())
     return dataclasses.replace(wanted, **changes)
 
 
@@ -217,9 +218,9 @@ def test_examples_without_anything_to_predict_are_counted_and_listed(tmp_path, c
     add_corpus("too_long", corpus, [prefix_lm], output_features=both, validation=0.0)
     # The objective is told of 64 tokens and the rows have 16.
     task = find_task("too_long", {})
-    wanted = cache.Request(task, "train", 16, data_side.vocabulary())
+    wanted = Request(task, "train", 16, data_side.vocabulary())
     narrow = dataclasses.make_dataclass(
-        "Narrow", [], bases=(cache.Request,), frozen=True,
+        "Narrow", [], bases=(Request,), frozen=True,
         namespace={"sequence_length": {"inputs": 64, "targets": 64}},
     )(**{f.name: getattr(wanted, f.name) for f in dataclasses.fields(wanted)})  # fmt: skip
     built = cache.build(narrow, tmp_path / "cache")
@@ -359,12 +360,13 @@ import data_side
 from twjax.data import cache, packing
 from twjax.data.documents import Corpus
 from twjax.data.examples import CorpusTask
+from twjax.data.request import Request
 
 packing.WINDOW = 1
 cache.GROUP = 1
 cache._ROWS_AT_ONCE = 2
 if __name__ == "__main__":
-    request = cache.Request(CorpusTask("laws", Corpus({corpus!r})), "train", 64, {model!r})
+    request = Request(CorpusTask("laws", Corpus({corpus!r})), "train", 64, {model!r})
     print("start", flush=True)
     cache.build(request, {out!r}, workers={workers})
     print("end", flush=True)

@@ -302,6 +302,7 @@ def test_a_corpus_under_each_objective_becomes_rows(objectives, tmp_path, row_fo
 
     from twjax.data import cache, rows
     from twjax.data.examples import find_task
+    from twjax.data.request import Request
     from twjax.data.sources import add_corpus
     from twjax.data.vocabulary import features
 
@@ -314,7 +315,7 @@ def test_a_corpus_under_each_objective_becomes_rows(objectives, tmp_path, row_fo
     try:
         for name, step, side in list(zip(names, steps, sides, strict=True))[: 1 + shared]:
             add_corpus(name, folder, [step], output_features=side)
-            request = cache.Request(
+            request = Request(
                 find_task(name, {}), "train", 96, data_side.vocabulary(), row_format, targets
             )
             built = cache.build(request, tmp_path / "cache")

@@ -12,6 +12,7 @@ import pytest
 
 from twjax.data import cache, rows
 from twjax.data.examples import find_task, registered_tasks
+from twjax.data.request import Request
 
 IMPORTS = ("tasks.mixtures",)
 
@@ -46,7 +47,9 @@ def test_importing_the_registries_reads_nothing():
         add_corpus("tw_absent", "/nowhere/corpus")
         assert not seen, seen
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, cwd=data_side.REPO)
+    # -B: no bytecode is written, which would open files too.
+    command = [sys.executable, "-B", "-c", textwrap.dedent(program)]
+    subprocess.run(command, check=True, cwd=data_side.REPO)
 
 
 @pytest.fixture(scope="module")
@@ -154,12 +157,12 @@ def test_names_say_what_the_text_is():
 def test_tasks_make_rows(name, tfds_data, tmp_path):
     task = find_task(name, {}, IMPORTS)
     for split in ("train", "validation"):
-        built = cache.build(cache.Request(task, split, 128, data_side.vocabulary()), tmp_path)
+        built = cache.build(Request(task, split, 128, data_side.vocabulary()), tmp_path)
         # An objective may make several examples of a document, never none.
         cut = "prefix" in name or "span" in name
         assert built.info.documents >= 12 if cut else built.info.documents == 12
         assert built.left_out == 0
-    train = cache.Request(task, "train", 128, data_side.vocabulary()).ingredients()
+    train = Request(task, "train", 128, data_side.vocabulary()).ingredients()
     source = train["source"]
     assert isinstance(source, dict) and source["kind"] == "tfds" and source["version"]
     assert (source["name"], source["split"]) == EXPECTED_SOURCE[name]

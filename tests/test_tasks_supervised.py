@@ -191,10 +191,11 @@ KEEP = {"trim_output_features": False}
 def test_rows_have_the_loss_on_answers_alone(registered, tmp_path, row_format, targets):
     from twjax.data import cache, rows
     from twjax.data.examples import find_task
+    from twjax.data.request import Request
 
     task = bound(registered, "tw_rows")
     vocabulary = task.output_features["targets"].vocabulary
-    request = cache.Request(
+    request = Request(
         find_task("tw_rows", {}), "train", 256, data_side.vocabulary(), row_format, targets
     )
     built = cache.build(request, tmp_path)

@@ -1,4 +1,4 @@
-"""Whole runs in processes of their own: killed, stopped, resumed, spread over hosts, refused."""
+"""Whole runs in processes of their own: killed, stopped, resumed, refused."""
 
 from __future__ import annotations
 
@@ -9,21 +9,17 @@ import random
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
 from tests import data_side, tiny
 from twjax import storage
 from twjax.vocab.model import SentencePieceModel
 
-STEPS = 120
-LONG = [f"Run.steps = {STEPS}", "Run.log_every = 1", "Checkpoint.every = 7"]
-LONG = [part for binding in LONG for part in ("--set", binding)]
+STEPS, LONG = tiny.LONG_STEPS, tiny.LONG
 
 
 @pytest.fixture(scope="module")
@@ -35,40 +31,17 @@ def config(tmp_path_factory):
 def unbroken(config, tmp_path_factory):
     """A run that nothing disturbs, and the modules that its process had loaded at its end."""
     run_dir = tmp_path_factory.mktemp("unbroken") / "run"
-    arguments = ["train", str(config), "--run-dir", str(run_dir), *LONG]
-    program = (
-        "import sys; from twjax.cli import main\n"
-        f"code = main({arguments!r})\n"
-        "print(' '.join(sys.modules)); sys.exit(code)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=tiny.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return run_dir, done.stdout.split()
+    return run_dir, tiny.long_run(config, run_dir)
 
 
-def start(config, run_dir, *arguments, devices=1, **extra):
+def start(config, run_dir, *arguments):
     return subprocess.Popen(
         [sys.executable, "-m", "twjax", "train", config, "--run-dir", run_dir, *arguments],
-        env=tiny.environment(devices, **extra),
+        env=tiny.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def wait_for_step(run_dir, step, process):
-    """Returns when the log has this step, or the process has ended."""
-    while process.poll() is None:
-        done = storage.read_json_lines(run_dir / "metrics.jsonl") if run_dir.exists() else []
-        if any(record["step"] >= step for record in done):
-            return
-        time.sleep(0.002)
 
 
 @pytest.mark.slow
@@ -87,7 +60,7 @@ def test_kill_dash_nine_again_and_again_changes_no_loss(config, unbroken, tmp_pa
         process = start(config, run_dir, *LONG)
         logged = storage.read_json_lines(run_dir / "metrics.jsonl")
         reached = max((record["step"] for record in logged), default=0)
-        wait_for_step(run_dir, reached + chance.randint(5, 35), process)
+        tiny.wait_for_step(run_dir, reached + chance.randint(5, 35), process)
         time.sleep(chance.random() * 0.05)
         process.kill()
         process.communicate()
@@ -109,7 +82,7 @@ def test_kill_dash_nine_again_and_again_changes_no_loss(config, unbroken, tmp_pa
 def test_sigterm_saves_and_exits_zero_and_the_run_goes_on(config, unbroken, tmp_path):
     run_dir = tmp_path / "run"
     process = start(config, run_dir, *LONG)
-    wait_for_step(run_dir, 20, process)
+    tiny.wait_for_step(run_dir, 20, process)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
@@ -123,40 +96,6 @@ def test_sigterm_saves_and_exits_zero_and_the_run_goes_on(config, unbroken, tmp_
     assert tiny.losses(run_dir) == tiny.losses(unbroken[0])
     again = tiny.twjax("train", config, "--run-dir", run_dir, *LONG)
     assert again.returncode == 0 and f"all {STEPS} steps are done" in again.stderr
-
-
-@pytest.mark.slow
-def test_two_processes_agree_with_one_and_their_checkpoint_restores_on_one(config, tmp_path):
-    short = ["--set", "Run.steps = 20", "--set", "Run.log_every = 1"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    pair = tmp_path / "pair"
-    processes = [
-        start(
-            config,
-            pair,
-            *short,
-            devices=4,
-            TWJAX_COORDINATOR=f"127.0.0.1:{port}",
-            TWJAX_NUM_PROCESSES="2",
-            TWJAX_PROCESS_ID=str(number),
-        )
-        for number in range(2)
-    ]
-    outputs = [process.communicate(timeout=280)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    alone = tmp_path / "alone"
-    assert tiny.twjax("train", config, "--run-dir", alone, *short).returncode == 0
-    a, b = tiny.losses(pair), tiny.losses(alone)
-    assert list(a) == list(b) == list(range(1, 21))
-    np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-4)
-    more = ["--set", "Run.steps = 23", "--set", "Run.log_every = 1"]
-    for run_dir in (pair, alone):
-        done = tiny.twjax("train", config, "--run-dir", run_dir, *more)
-        assert done.returncode == 0, done.stderr
-    a, b = tiny.losses(pair), tiny.losses(alone)
-    np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -316,7 +255,7 @@ def test_a_broken_cache_is_one_line(config, tmp_path):
 def test_a_second_writer_is_kept_out(config, tmp_path):
     run_dir = tmp_path / "run"
     process = start(config, run_dir, *LONG, "--set", "Run.steps = 100_000")
-    wait_for_step(run_dir, 1, process)
+    tiny.wait_for_step(run_dir, 1, process)
     second = tiny.twjax("train", config, "--run-dir", run_dir, *LONG)
     process.kill()
     process.communicate()
@@ -368,49 +307,6 @@ def test_a_child_goes_on_when_its_source_is_gone(config, unbroken, tmp_path):
 
 
 @pytest.mark.slow
-def test_one_failing_host_ends_the_group_with_its_error(config, tmp_path):
-    run_dir = tmp_path / "run"
-    run_dir.mkdir()
-    (run_dir / "ledger.jsonl").mkdir()
-    began = time.monotonic()
-    command = [sys.executable, "-m", "launch.local", "--hosts", "2", "--devices-per-host", "1"]
-    done = subprocess.run(
-        [*command, "--", "train", config, "--run-dir", run_dir],
-        env=tiny.environment(),
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "[host 0] twjax train: error: " in done.stdout and "ledger.jsonl" in done.stdout
-    # JAX's own barrier at exit would hold both for five minutes.
-    assert time.monotonic() - began < 200
-
-
-@pytest.mark.slow
-def test_several_local_hosts_train_one_run(config, unbroken, tmp_path):
-    run_dir = tmp_path / "run"
-    command = [sys.executable, "-m", "launch.local", "--hosts", "2", "--devices-per-host", "1"]
-    process = subprocess.Popen(
-        [*command, "--", "train", config, "--run-dir", run_dir, *LONG],
-        env=tiny.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    wait_for_step(run_dir, 20, process)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
-    assert "Asked to stop" in output
-    stopped = storage.read_json_lines(run_dir / "ledger.jsonl")[-1]
-    assert stopped["event"] == "stop" and stopped["step"] >= 20
-    ours, alone = tiny.losses(run_dir), tiny.losses(unbroken[0])
-    np.testing.assert_allclose([ours[s] for s in ours], [alone[s] for s in ours], rtol=1e-4)
-
-
-@pytest.mark.slow
 def test_text_is_not_generated_with_another_vocabulary(unbroken, tmp_path):
     model = tmp_path / "other.model"
     with open(data_side.vocabulary(), "rb") as file:
@@ -429,28 +325,3 @@ def test_text_is_not_generated_with_another_vocabulary(unbroken, tmp_path):
     frozen.write_text(text.replace("vocab_size = 96", f"vocab_size = {size}"))
     done = tiny.twjax("generate", same_size, "--vocabulary", model, "--prompt", "臺灣")
     assert done.returncode == 1 and "trained with" in done.stderr and "sha256 0…" in done.stderr
-
-
-@pytest.mark.slow
-def test_several_hosts_agree_to_leave_a_broken_checkpoint(config, unbroken, tmp_path):
-    run_dir = tmp_path / "run"
-    shutil.copytree(unbroken[0], run_dir)
-    for path in (run_dir / "checkpoints" / str(STEPS) / "state").rglob("d/*"):
-        os.truncate(path, path.stat().st_size // 2)
-    command = [sys.executable, "-m", "launch.local", "--hosts", "2", "--devices-per-host", "1"]
-    more = ["--set", f"Run.steps = {STEPS + 2}"]
-    done = subprocess.run(
-        [*command, "--", "train", config, "--run-dir", run_dir, *LONG, *more],
-        env=tiny.environment(),
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"Checkpoint of step {STEPS} can't be read" in done.stdout
-    assert done.stdout.count("can't be read") == 1
-    assert len(list((run_dir / "checkpoints-broken").iterdir())) == 1
-    ours, alone = tiny.losses(run_dir), tiny.losses(unbroken[0])
-    assert list(ours) == list(range(1, STEPS + 3))
-    np.testing.assert_allclose([ours[s] for s in alone], list(alone.values()), rtol=1e-4)

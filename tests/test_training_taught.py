@@ -24,6 +24,7 @@ from tests.test_training_loss import REAL, B, S
 from twjax import config
 from twjax.cli import main
 from twjax.config import Mesh, Run
+from twjax.data import top_logits
 from twjax.data.rows import RowReader, RowWriter
 from twjax.data.top_logits import TopReader, TopWriter, top_dtype
 from twjax.models.network import network as declare
@@ -392,13 +393,13 @@ def test_two_processes_write_what_one_does(whole):
 
 
 @pytest.mark.slow
-def test_a_killed_call_goes_on_and_gives_the_same_bytes(whole):
+def test_a_killed_call_goes_on_and_gives_the_same_bytes(whole, monkeypatch):
     cache = whole / "long"
     for task in ("a", "b"):
         with RowWriter(
             cache, task, "train", tiny.SEQ, "f1", token_bytes=np.ones(96, np.int32)
         ) as w:
-            w.write(tiny.rows(np.random.default_rng(0), 30_000))
+            w.write(tiny.rows(np.random.default_rng(0), 4_000))
             w.finish(
                 documents=1,
                 text_bytes=1,
@@ -406,15 +407,22 @@ def test_a_killed_call_goes_on_and_gives_the_same_bytes(whole):
                 ingredients={},
             )
     bindings = ("Data.cache = '{place}/long'", "Data.batch_size = 64")
+    monkeypatch.setattr(top_logits, "FILE_BYTES", 1 << 18)
     expected = teaching(whole, *bindings, "Distillation.logits = '{place}/unbroken'")
     assert main(expected) == 0
     broken = teaching(whole, *bindings, "Distillation.logits = '{place}/broken'")
-    process = subprocess.Popen([sys.executable, "-m", "twjax", *broken], env=tiny.environment(1))
-    first = whole / "broken" / "a" / str(tiny.SEQ) / "f1" / "rows-00000.array_record"
-    while not first.exists():
+    program = (
+        "from twjax.cli import main; from twjax.data import top_logits\n"
+        f"top_logits.FILE_BYTES = {top_logits.FILE_BYTES}\nmain({broken!r})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], env=tiny.environment(1))
+    folder = whole / "broken" / "a" / str(tiny.SEQ) / "f1"
+    while not (folder / "rows-00002.array_record").exists():
         assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not list((whole / "broken" / "a").rglob("info.json"))
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("rows-*")}
     assert main(broken) == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert contents(whole / "broken") == contents(whole / "unbroken")

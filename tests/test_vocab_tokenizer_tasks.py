@@ -76,9 +76,10 @@ def needed_sentinels(vocabulary, length: int) -> str:
 
 @pytest.mark.parametrize("family", ["llama3", "qwen", "gemma", "llama2"])
 def test_cached_rows_hold_what_transformers_gives(family, tmp_path):
-    from twjax.data.cache import Request, build
+    from twjax.data.cache import build
     from twjax.data.documents import Corpus
     from twjax.data.examples import CorpusTask
+    from twjax.data.request import Request
     from twjax.data.rows import RowReader
 
     folder = tokenizer_side.folder(family)

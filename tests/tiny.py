@@ -8,13 +8,22 @@ import pathlib
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 
+from twjax import storage
 from twjax.data.rows import RowWriter
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 VOCAB, SEQ = 96, 32
+
+LONG_STEPS = 120
+LONG = [
+    part
+    for binding in (f"Run.steps = {LONG_STEPS}", "Run.log_every = 1", "Checkpoint.every = 7")
+    for part in ("--set", binding)
+]
 
 CONFIG = """
 Run.steps = 12
@@ -143,6 +152,34 @@ def twjax_pair(*arguments: object) -> None:
     ]
     outputs = [process.communicate(timeout=280)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
+
+
+def long_run(config: pathlib.Path, run_dir: pathlib.Path) -> list[str]:
+    """Trains a run of `LONG_STEPS` undisturbed; returns the modules loaded at its end."""
+    arguments = ["train", str(config), "--run-dir", str(run_dir), *LONG]
+    program = (
+        "import sys; from twjax.cli import main\n"
+        f"code = main({arguments!r})\n"
+        "print(' '.join(sys.modules)); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def wait_for_step(run_dir: pathlib.Path, step: int, process: subprocess.Popen[str]) -> None:
+    """Returns when the log has this step, or the process has ended."""
+    while process.poll() is None:
+        done = storage.read_json_lines(run_dir / "metrics.jsonl") if run_dir.exists() else []
+        if any(record["step"] >= step for record in done):
+            return
+        time.sleep(0.002)
 
 
 def records(run_dir: pathlib.Path, kind: str) -> list[dict]:

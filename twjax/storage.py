@@ -54,6 +54,15 @@ def atomic_writer(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[
         raise
 
 
+def sync(path: str | os.PathLike[str]) -> None:
+    """Returns when a file's bytes, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Writes `value` as readable, key-ordered-as-given JSON, atomically."""
     with atomic_writer(path) as file:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from twjax.cli import options, tasks_rates
 
 if TYPE_CHECKING:
-    from twjax.data.cache import Built, Request
+    from twjax.data.cache import Built
+    from twjax.data.request import Request
 
 HELP = "list tasks, show their rows, pack them into cached rows, weigh them"
 
@@ -60,12 +61,12 @@ def _requests(args: argparse.Namespace) -> tuple[list[Request], str, Any]:
     import dataclasses
 
     from twjax import config
-    from twjax.data import cache
+    from twjax.data.request import requests
 
     loaded = config.load(config.Run, [args.config], args.set)
     found = [
         dataclasses.replace(request, row_format=args.rows) if args.rows else request
-        for request in cache.requests(loaded.value, loaded.imports)
+        for request in requests(loaded.value, loaded.imports)
     ]
     return found, args.cache or loaded.value.data.cache, loaded
 

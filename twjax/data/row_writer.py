@@ -129,7 +129,7 @@ class RowWriter:
                 "bytes": new.stat().st_size,
                 "sha256": storage.sha256_file(new),
             }
-            _fsync(new)
+            storage.sync(new)
         _, task, split, seq_len = self._place
         slots = self.rows * sum(
             self._dtype[name].shape[0]
@@ -154,13 +154,13 @@ class RowWriter:
             ingredients=dict(ingredients),
         )
         np.save(self._temporary / "token_bytes.npy", self._token_bytes)
-        _fsync(self._temporary / "token_bytes.npy")
+        storage.sync(self._temporary / "token_bytes.npy")
         storage.write_json(self._temporary / "info.json", dataclasses.asdict(info))
         final = self._folder / self._fingerprint
         if not (final / "info.json").is_file():
             shutil.rmtree(final, ignore_errors=True)
             self._temporary.rename(final)
-            _fsync(self._folder)
+            storage.sync(self._folder)
         set_current(*self._place, self._fingerprint)
         return Info.load(final / "info.json")
 
@@ -176,11 +176,3 @@ def _remove_dead(folder: pathlib.Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         except (PermissionError, ValueError):
             continue
-
-
-def _fsync(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

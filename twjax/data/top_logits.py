@@ -7,7 +7,6 @@ record for each train row of that fingerprint, and an `info.json` when it is who
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any, Self
@@ -199,11 +198,7 @@ class TopWriter:
     def _keep(self, file: RecordFile) -> None:
         self._file = None
         file.close()
-        descriptor = os.open(file.path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        storage.sync(file.path)
         file.path.rename(file.path.with_name(f"{file.path.name[1:]}.array_record"))
 
     def finish(self) -> None:

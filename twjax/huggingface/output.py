@@ -9,6 +9,8 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
+from twjax import storage
+
 
 @contextlib.contextmanager
 def whole_folder(
@@ -54,14 +56,6 @@ def whole_folder(
             path.rename(old)
         partial.rename(path)
         shutil.rmtree(old, ignore_errors=True)
-        _sync(path.parent)
+        storage.sync(path.parent)
     finally:
         os.close(lock)
-
-
-def _sync(folder: pathlib.Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -23,6 +23,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore
 
+from twjax import storage
+
 Slices = tuple[slice, ...]
 
 # Pieces in flight: enough for a disk of several queues, and a bound on memory.
@@ -126,7 +128,7 @@ class _Handler(ocp.type_handlers.NumpyHandler):
             running = [pool.submit(_write, *item) for item in work]
             try:
                 written = concurrent.futures.as_completed(running)
-                synced = [syncers.submit(_sync, task.result()) for task in written]
+                synced = [syncers.submit(storage.sync, task.result()) for task in written]
                 for task in synced:
                     task.result()
             except BaseException:
@@ -195,15 +197,6 @@ def _write(folder: pathlib.Path, value: Pieces, box: Slices) -> pathlib.Path:
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from None
     return path
-
-
-def _sync(path: pathlib.Path) -> None:
-    """Returns when a file is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def writing_handler() -> ocp.PyTreeCheckpointHandler:

@@ -1,0 +1,115 @@
+"""Runs spread over several hosts: they agree with one, stop together and fail together."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from twjax import storage
+
+STEPS, LONG = tiny.LONG_STEPS, tiny.LONG
+TWO_HOSTS = [sys.executable, "-m", "launch.local", "--hosts", "2", "--devices-per-host", "1", "--"]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return tiny.write_config(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def unbroken(config, tmp_path_factory):
+    """A run of one process."""
+    run_dir = tmp_path_factory.mktemp("unbroken") / "run"
+    tiny.long_run(config, run_dir)
+    return run_dir
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one_and_their_checkpoint_restores_on_one(config, tmp_path):
+    short = ["--set", "Run.steps = 20", "--set", "Run.log_every = 1"]
+    pair = tmp_path / "pair"
+    tiny.twjax_pair("train", config, "--run-dir", pair, *short)
+    alone = tmp_path / "alone"
+    assert tiny.twjax("train", config, "--run-dir", alone, *short).returncode == 0
+    a, b = tiny.losses(pair), tiny.losses(alone)
+    assert list(a) == list(b) == list(range(1, 21))
+    np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-4)
+    more = ["--set", "Run.steps = 23", "--set", "Run.log_every = 1"]
+    for run_dir in (pair, alone):
+        done = tiny.twjax("train", config, "--run-dir", run_dir, *more)
+        assert done.returncode == 0, done.stderr
+    a, b = tiny.losses(pair), tiny.losses(alone)
+    np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_one_failing_host_ends_the_group_with_its_error(config, tmp_path):
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "ledger.jsonl").mkdir()
+    began = time.monotonic()
+    done = subprocess.run(
+        [*TWO_HOSTS, "train", config, "--run-dir", run_dir],
+        env=tiny.environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "[host 0] twjax train: error: " in done.stdout and "ledger.jsonl" in done.stdout
+    # JAX's own barrier at exit would hold both for five minutes.
+    assert time.monotonic() - began < 200
+
+
+@pytest.mark.slow
+def test_several_local_hosts_train_one_run(config, unbroken, tmp_path):
+    run_dir = tmp_path / "run"
+    process = subprocess.Popen(
+        [*TWO_HOSTS, "train", config, "--run-dir", run_dir, *LONG],
+        env=tiny.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    tiny.wait_for_step(run_dir, 20, process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert "Asked to stop" in output
+    stopped = storage.read_json_lines(run_dir / "ledger.jsonl")[-1]
+    assert stopped["event"] == "stop" and stopped["step"] >= 20
+    ours, alone = tiny.losses(run_dir), tiny.losses(unbroken)
+    np.testing.assert_allclose([ours[s] for s in ours], [alone[s] for s in ours], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_several_hosts_agree_to_leave_a_broken_checkpoint(config, unbroken, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(unbroken, run_dir)
+    for path in (run_dir / "checkpoints" / str(STEPS) / "state").rglob("d/*"):
+        os.truncate(path, path.stat().st_size // 2)
+    more = ["--set", f"Run.steps = {STEPS + 2}"]
+    done = subprocess.run(
+        [*TWO_HOSTS, "train", config, "--run-dir", run_dir, *LONG, *more],
+        env=tiny.environment(),
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"Checkpoint of step {STEPS} can't be read" in done.stdout
+    assert done.stdout.count("can't be read") == 1
+    assert len(list((run_dir / "checkpoints-broken").iterdir())) == 1
+    ours, alone = tiny.losses(run_dir), tiny.losses(unbroken)
+    assert list(ours) == list(range(1, STEPS + 3))
+    np.testing.assert_allclose([ours[s] for s in alone], list(alone.values()), rtol=1e-4)
