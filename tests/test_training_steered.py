@@ -257,6 +257,14 @@ def test_a_budget_that_cannot_be_kept_stops_the_run_with_its_state_saved(config,
     assert (run_dir / "checkpoints" / str(last["step"])).is_dir()
     again = train(config, run_dir, *stop, code=1)
     assert f"at step {last['step']} b had used" in again
+    # As if a kill had come between the evaluation and the answer to it.
+    ledger = run_dir / "ledger.jsonl"
+    lines = ledger.read_text().splitlines(keepends=True)
+    answered = next(n for n, line in enumerate(lines) if '"action": "stop"' in line)
+    ledger.write_text("".join(lines[:answered]))
+    again = train(config, run_dir, *stop, code=1)
+    assert f"at step {last['step']} b had used" in again
+    assert decided(run_dir)["budget", last["step"]]["action"] == "stop"
 
 
 def test_a_rollback_goes_on_from_a_checkpoint_within_the_budget(config, tmp_path):
@@ -284,6 +292,42 @@ def test_a_rollback_goes_on_from_a_checkpoint_within_the_budget(config, tmp_path
     assert events(run_dir)[-1]["event"] == "finish"
     looks = [json.dumps(look["shares"]) for look in events(run_dir, "budget")]
     assert len(looks) > 60 // 5 + 1
+    # What was left is still there to be read.
+    left = storage.read_json_lines(run_dir / "metrics-abandoned-1.jsonl")
+    until = next(e["step"] for e in events(run_dir, "budget") if e["action"] == "roll_back")
+    assert [r["step"] for r in left if r["kind"] == "train"] == list(range(to + 1, until + 1))
+    assert {r["step"] for r in left if r["kind"] == "eval"} == set(range(to + 5, until + 1, 5))
+
+
+def test_a_rollback_before_the_first_checkpoint_begins_anew(config, tmp_path):
+    bindings = (
+        *HOPELESS,
+        "Budget.allowed = {'b': 0.3}",
+        "Budget.beyond = 'roll_back'",
+        "Budget.rollbacks = 1",
+        "Budget.most = 0.2",
+        "Run.steps = 30",
+        "Checkpoint.every = 100",
+        "Evaluation.every = 5",
+        "Schedule.peak = 3e-2",
+        "Schedule.warmup_steps = 5",
+    )
+    run_dir = tmp_path / "run"
+    said = train(config, run_dir, *bindings)
+    back = events(run_dir, "roll_back", "rolled_back")
+    assert [(event["event"], event["step"]) for event in back] == [
+        ("roll_back", 0),
+        ("rolled_back", 0),
+    ]
+    assert "to step 0; replay b 20.0%" in said
+    records = tiny.records(run_dir, "train")
+    assert [r["step"] for r in records] == list(range(1, 31))
+    # The rows of the first steps are those of the new shares, from the first weights.
+    assert records[-1]["rows"]["b"] >= 0.19 * sum(records[-1]["rows"].values())
+    left = storage.read_json_lines(run_dir / "metrics-abandoned-1.jsonl")
+    assert next(r for r in left if r["kind"] == "train")["loss"] != records[0]["loss"]
+    again = [r for r in tiny.records(run_dir, "eval") if r["step"] == 0]
+    assert [r["task"] for r in again] == ["a", "b"]
 
 
 def test_observing_reads_what_a_run_without_a_budget_reads(config, tmp_path):

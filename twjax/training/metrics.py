@@ -18,6 +18,16 @@ from twjax.training.board import Board
 FILE = "metrics.jsonl"
 
 
+def set_aside(run_dir: pathlib.Path, step: int, number: int) -> None:
+    """Copies what was logged after a step to `metrics-abandoned-<number>.jsonl`.
+
+    A rollback to that step takes it out of the log.
+    """
+    left = [r for r in read_json_lines(run_dir / FILE) if r["step"] > step]
+    with atomic_writer(run_dir / f"metrics-abandoned-{number}.jsonl") as file:
+        file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in left)
+
+
 class MetricsLog:
     """Writes one line a training step and one a task of an evaluation.
 

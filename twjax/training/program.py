@@ -28,7 +28,7 @@ from twjax.training.base import FrozenBase, Taught, base_of
 from twjax.training.checkpoint import Checkpoints, Restored
 from twjax.training.history import History
 from twjax.training.loop import Answer, Back, Halt, Outcome, StepFn, Way, train_loop
-from twjax.training.metrics import MetricsLog
+from twjax.training.metrics import MetricsLog, set_aside
 from twjax.training.new_rows import new_rows_of
 from twjax.training.optimizer import make_optimizer
 from twjax.training.papers import describe, finish, freeze, only_writer, versions
@@ -172,12 +172,7 @@ class _Program:
     def run_to_end(self) -> bool:
         """Trains, and goes back where the budget says so; returns whether the run is finished."""
         abstract = abstract_state(self.learner, self._optimizer(()), self.mesh, self.trained)
-        restored = self.checkpoints.restore_latest(abstract)
-        trunk = self.history.branch
-        if restored is None and trunk is not None:
-            with Checkpoints(pathlib.Path(trunk["from"])) as others:
-                restored = others.restore(abstract, trunk["step"])
-        restored = restored or Restored(self._first_state(abstract), {"step": 0, "tokens": 0})
+        restored = self.checkpoints.restore_latest(abstract) or self._first(abstract)
         start = restored.meta["step"]
         run, run_dir = self.run, self.run_dir
         if start > run.steps:
@@ -205,7 +200,8 @@ class _Program:
             # Memory for two states may not be there.
             del outcome, restored
             self._finish_rollback()
-            restored = self.checkpoints.restore(abstract, back)
+            kept = back in self.checkpoints.steps
+            restored = self.checkpoints.restore(abstract, back) if kept else self._first(abstract)
         step = int(outcome.state.step)
         if self.first and outcome.stopped:
             ledger.append(run_dir, "stop", step)
@@ -249,6 +245,14 @@ class _Program:
         rate = self.source.rate if self.source else None
         return scaled(run_schedule(self.run, rate), changes)
 
+    def _first(self, abstract: TrainState) -> Restored:
+        """Returns what a run begins with: its own first state, or its trunk's checkpoint."""
+        trunk = self.history.branch
+        if trunk is None:
+            return Restored(self._first_state(abstract), {"step": 0, "tokens": 0})
+        with Checkpoints(pathlib.Path(trunk["from"])) as others:
+            return others.restore(abstract, trunk["step"])
+
     def _first_state(self, abstract: TrainState) -> TrainState:
         """Returns the state before step 1 of a run that begins."""
         run, source = self.run, self.source
@@ -290,9 +294,11 @@ class _Program:
         freeze(self.loaded, self.run_dir)
 
     def _finish_rollback(self) -> None:
-        """Removes the checkpoints of what a rollback has left."""
+        """Removes the checkpoints of what a rollback has left, and sets its metrics aside."""
         to = self.history.rolling_back
         if to is not None:
+            if self.first:
+                set_aside(self.run_dir, to, self.history.rollbacks)
             self.checkpoints.remove_after(to)
             if self.first:
                 ledger.append(self.run_dir, "rolled_back", to)
@@ -337,7 +343,9 @@ class _Program:
             if look.action == "stop":
                 return Halt(steering.stopped(look))
             if look.action == "roll_back":
-                back = steering.roll_back(look, self.checkpoints.steps)
+                # With no checkpoint yet, a run resumed here would begin anew too.
+                first = self.history.branch["step"] if self.history.branch else 0
+                back = steering.roll_back(look, self.checkpoints.steps or [first])
                 if back is not None:
                     # Not read from the ledger: another process writes it.
                     self.history = steering.history
@@ -350,11 +358,15 @@ class _Program:
                 return None
             return current
 
-        if steering and metrics.was_evaluated(start) and not steering.has_answered(start):
-            # A kill came between the evaluation and the answer to it.
-            steering.answer(start, metrics.evaluations(start))
         current = way()
         try:
+            if steering and metrics.was_evaluated(start) and not steering.has_answered(start):
+                # A kill came between the evaluation and the answer to it.
+                late = answer(start, metrics.evaluations(start))
+                if isinstance(late, Halt):
+                    raise late.error
+                if isinstance(late, Back):
+                    return Outcome(restored.state, False, late.step)
             return train_loop(
                 run,
                 restored.state,
