@@ -60,7 +60,7 @@ Data.seq_len = {seq}
 Data.batch_size = {rows}
 Mixture.max_epochs = None
 Step.loss_chunks = 4
-Evaluation.rows = 48
+Evaluation.rows = 32
 Evaluation.tasks = {held_out!r}
 Checkpoint.every = 10_000
 """
@@ -94,6 +94,7 @@ BUDGET = """
 Run.budget = @Budget()
 Budget.allowed = {allowed!r}
 Budget.replay = {replay!r}
+Budget.most = {most}
 """
 KL = """
 Run.distillation = @Distillation()
@@ -109,11 +110,11 @@ def main() -> int:
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--work", type=pathlib.Path, help="default: a folder that is deleted")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--base-steps", type=int, default=1200)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--base-steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=350)
     parser.add_argument("--every", type=int, default=25, help="steps between evaluations")
     parser.add_argument("--share", type=float, default=0.3, help="of replay, where it is fixed")
-    parser.add_argument("--first", type=float, default=0.5, help="of steered replay, at first")
+    parser.add_argument("--most", type=float, default=0.7, help="of steered replay, and at first")
     parser.add_argument("--peak", type=float, default=1.5e-3, help="learning rate after re-warming")
     parser.add_argument("--warmup", type=int, default=80, help="steps of the re-warm-up")
     parser.add_argument("--allowed", type=float, default=0.15, help="rise in bits per byte")
@@ -158,8 +159,8 @@ def measure(args: argparse.Namespace, work: pathlib.Path) -> dict[str, Any]:
         for way in ("taiwan", "fixed", "steered", "kl")
     }
     prepare.twjax("tasks", "cache", ways["fixed", 0])
-    together(bases.values())
-    together(ways.values())
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(work / "compiled"))
+    train(bases, ways)
     runs = {}
     for (way, seed), path in ways.items():
         scores: dict[int, dict[str, float]] = {}
@@ -192,14 +193,15 @@ def write(
     args: argparse.Namespace, work: pathlib.Path, common: pathlib.Path, way: str, seed: int
 ) -> pathlib.Path:
     """Writes the configuration of one way to go on."""
-    replayed = {"taiwan": 0.0, "steered": args.first}.get(way, args.share)
+    replayed = {"taiwan": 0.0, "steered": args.most}.get(way, args.share)
     stage = {name: (1 - replayed) / len(TAIWAN) for name in TAIWAN}
     if replayed:
         stage |= {name: replayed / len(GENERAL) for name in GENERAL}
     more = ""
     if way == "steered":
         allowed = {f"{name}_test": args.allowed for name in GENERAL}
-        more = BUDGET.format(allowed=allowed, replay={f"{name}_test": name for name in GENERAL})
+        replay = {f"{name}_test": name for name in GENERAL}
+        more = BUDGET.format(allowed=allowed, replay=replay, most=args.most)
     elif way == "kl":
         more = KL.format(tasks=tuple(GENERAL))
     path = work / f"{way}{seed}.gin"
@@ -210,20 +212,23 @@ def write(
     return path
 
 
-def together(paths: Any) -> None:
-    """Trains runs, one a core: so small a model gains little from two."""
-    cores = sorted(os.sched_getaffinity(0))
-    free = list(cores)
+def train(bases: dict[int, pathlib.Path], ways: dict[tuple[str, int], pathlib.Path]) -> None:
+    """Trains bases, then what goes on from them; one a core: so small a model gains little from two."""
+    free = sorted(os.sched_getaffinity(0))
 
-    def run(path: pathlib.Path) -> None:
+    def run(path: pathlib.Path, base: concurrent.futures.Future[None] | None) -> None:
+        if base:
+            base.result()
         core = free.pop()
         began = time.monotonic()
         prepare.twjax("train", path, "--run-dir", path.parent / "runs" / path.stem, core=core)
         free.append(core)
         print(f"{path.stem}: {time.monotonic() - began:.0f} s", flush=True)
 
-    with concurrent.futures.ThreadPoolExecutor(len(cores)) as pool:
-        for done in [pool.submit(run, path) for path in paths]:
+    with concurrent.futures.ThreadPoolExecutor(len(free)) as pool:
+        ready = {seed: pool.submit(run, path, None) for seed, path in bases.items()}
+        going = [pool.submit(run, path, ready[seed]) for (_, seed), path in ways.items()]
+        for done in (*ready.values(), *going):
             done.result()
 
 

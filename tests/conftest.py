@@ -7,6 +7,8 @@ Processes that tests start inherit it: one that needs another number of devices 
 import os
 import tempfile
 
+import pytest
+
 # A development machine has libtpu for ahead-of-time compilation: without this JAX would look for
 # the chips.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -60,3 +62,20 @@ def pytest_collection_modifyitems(items):
     """Brings the heavy files to the front; `--no-loadscope-reorder` keeps them there."""
     order = {f"test_{name}": place for place, name in enumerate(HEAVY)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+@pytest.fixture(scope="session")
+def config(tmp_path_factory):
+    """The gin file of the tiny run, beside its cache."""
+    from tests import tiny
+
+    return tiny.write_config(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def unbroken(config, tmp_path_factory):
+    """A run of one process that nothing disturbs, and the modules loaded at its end."""
+    from tests import tiny
+
+    run_dir = tmp_path_factory.mktemp("unbroken") / "run"
+    return run_dir, tiny.long_run(config, run_dir)

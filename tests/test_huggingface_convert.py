@@ -93,11 +93,9 @@ def test_each_weight_lands_where_the_formula_says(tmp_path):
     assert not head[:, hub.VOCAB :].any() and not ours("embedding")[hub.VOCAB :].any()
 
 
-@pytest.mark.parametrize("name", sorted(TRANSFORMS))
+@pytest.mark.parametrize("name", sorted(n for n, layout in TRANSFORMS.items() if layout.theirs))
 def test_a_box_of_a_layout_is_the_box_of_the_whole_and_writes_back(name):
     layout = TRANSFORMS[name]
-    if not layout.theirs:
-        pytest.skip("both sides are the same")
     rng = np.random.default_rng(0)
     shape = tuple(
         {"d": 6, "n": 4, "h": 5, "a": 6, "b": 7}[letter] for letter in layout.ours.split()

@@ -140,6 +140,24 @@ def test_a_task_that_renews_two_domains_follows_the_one_in_need() -> None:
     assert look.used == {"en": 0.0, "cn": 3.0} and look.shares == {"web": 0.2}
 
 
+def test_where_replay_is_short_a_domain_in_need_loses_none_to_those_that_have_room() -> None:
+    budget = budget_of(most=0.4)
+    shares = {"en_web": 0.2, "cn_web": 0.2}
+    before = Look(step=0, used={"en": 0.1, "cn": 0.9}, shares=shares, action="hold")
+    bits = {"en": 2.005, "cn": 3.1}
+    look = decide(budget, 1, bits, BASE, before, before.shares)
+    assert look.used == pytest.approx({"en": 0.1, "cn": 1.0})
+    assert sum(look.shares.values()) <= 0.4 + 2e-4
+    # en's share falls by its own slack; cn's rises by all that it asks for.
+    assert look.shares["cn_web"] == pytest.approx(0.2 * math.exp(0.3 * 0.35), abs=1e-4)
+    assert look.shares["en_web"] <= 0.2 * math.exp(-0.3 * 0.6) + 1e-4
+    # With a first share beyond the most, cn keeps what it has and en is cut.
+    shares = {"en_web": 0.25, "cn_web": 0.25}
+    look = decide(budget, 1, bits, BASE, before, shares)
+    assert sum(look.shares.values()) == pytest.approx(0.4, abs=2e-4)
+    assert look.shares["cn_web"] >= 0.25 > 0.16 > look.shares["en_web"]
+
+
 def test_observing_moves_nothing() -> None:
     budget = budget_of(mode="observe")
     look = decide(budget, 5, {"en": 2.5, "cn": 3.0}, BASE, None, {"en_web": 0.1, "cn_web": 0.2})

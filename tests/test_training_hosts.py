@@ -19,19 +19,6 @@ STEPS, LONG = tiny.LONG_STEPS, tiny.LONG
 TWO_HOSTS = [sys.executable, "-m", "launch.local", "--hosts", "2", "--devices-per-host", "1", "--"]
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    return tiny.write_config(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture(scope="module")
-def unbroken(config, tmp_path_factory):
-    """A run of one process."""
-    run_dir = tmp_path_factory.mktemp("unbroken") / "run"
-    tiny.long_run(config, run_dir)
-    return run_dir
-
-
 @pytest.mark.slow
 def test_two_processes_agree_with_one_and_their_checkpoint_restores_on_one(config, tmp_path):
     short = ["--set", "Run.steps = 20", "--set", "Run.log_every = 1"]
@@ -87,14 +74,14 @@ def test_several_local_hosts_train_one_run(config, unbroken, tmp_path):
     assert "Asked to stop" in output
     stopped = storage.read_json_lines(run_dir / "ledger.jsonl")[-1]
     assert stopped["event"] == "stop" and stopped["step"] >= 20
-    ours, alone = tiny.losses(run_dir), tiny.losses(unbroken)
+    ours, alone = tiny.losses(run_dir), tiny.losses(unbroken[0])
     np.testing.assert_allclose([ours[s] for s in ours], [alone[s] for s in ours], rtol=1e-4)
 
 
 @pytest.mark.slow
 def test_several_hosts_agree_to_leave_a_broken_checkpoint(config, unbroken, tmp_path):
     run_dir = tmp_path / "run"
-    shutil.copytree(unbroken, run_dir)
+    shutil.copytree(unbroken[0], run_dir)
     for path in (run_dir / "checkpoints" / str(STEPS) / "state").rglob("d/*"):
         os.truncate(path, path.stat().st_size // 2)
     more = ["--set", f"Run.steps = {STEPS + 2}"]
@@ -110,6 +97,6 @@ def test_several_hosts_agree_to_leave_a_broken_checkpoint(config, unbroken, tmp_
     assert f"Checkpoint of step {STEPS} can't be read" in done.stdout
     assert done.stdout.count("can't be read") == 1
     assert len(list((run_dir / "checkpoints-broken").iterdir())) == 1
-    ours, alone = tiny.losses(run_dir), tiny.losses(unbroken)
+    ours, alone = tiny.losses(run_dir), tiny.losses(unbroken[0])
     assert list(ours) == list(range(1, STEPS + 3))
     np.testing.assert_allclose([ours[s] for s in alone], list(alone.values()), rtol=1e-4)

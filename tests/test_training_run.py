@@ -22,18 +22,6 @@ from twjax.vocab.model import SentencePieceModel
 STEPS, LONG = tiny.LONG_STEPS, tiny.LONG
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    return tiny.write_config(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture(scope="module")
-def unbroken(config, tmp_path_factory):
-    """A run that nothing disturbs, and the modules that its process had loaded at its end."""
-    run_dir = tmp_path_factory.mktemp("unbroken") / "run"
-    return run_dir, tiny.long_run(config, run_dir)
-
-
 def start(config, run_dir, *arguments):
     return subprocess.Popen(
         [sys.executable, "-m", "twjax", "train", config, "--run-dir", run_dir, *arguments],

@@ -14,7 +14,8 @@ class Schedule:
 
     `start` is a rate, or "source": the rate at which the run named in `Run.init` ended
     (re-warm-up). Instead of `peak`, `rewarm` gives it as a multiple of that rate. `final` is the
-    last rate as a share of `peak`. `wsd` holds `peak`; `infinite` falls by a cosine to
+    last rate as a share of `peak`; a cosine or a line is there at the share `fall_until` of the
+    run, and stays. `wsd` holds `peak`; `infinite` falls by a cosine to
     `plateau` * peak within `cooldown_steps` after the warm-up and holds that (Ibrahim et al. 2024,
     §7.4); both decay over the last `decay_fraction` of the run by `decay`, so that another length
     of the run changes no earlier rate. `rsqrt` is peak * sqrt(warmup_steps / step) with at least
@@ -27,6 +28,7 @@ class Schedule:
     warmup_steps: int = 0
     start: float | Literal["source"] = 0.0
     final: float = 0.1
+    fall_until: float = 1.0
     decay_fraction: float = 0.1
     decay: Literal["linear", "exp", "1-sqrt"] = "1-sqrt"
     cooldown_steps: int = 0
@@ -45,6 +47,13 @@ class Schedule:
         refuse_idle(self, ("rsqrt_offset",), self.kind == "rsqrt", "kind 'rsqrt'")
         refuse_idle(
             self, ("final",), self.kind not in ("constant", "rsqrt"), "a kind that decays to it"
+        )
+        refuse_idle(
+            self, ("fall_until",), self.kind in ("cosine", "linear"), "kind 'cosine' or 'linear'"
+        )
+        require(
+            0 < self.fall_until <= 1,
+            f"Schedule.fall_until ({self.fall_until}) is a share of the run: above 0, up to 1.",
         )
         require_at_least(self, 0, "warmup_steps")
         require_at_least(self, 1 if infinite else 0, "cooldown_steps")
@@ -86,6 +95,9 @@ class Schedule:
 class Optimizer:
     """AdamW or Adafactor. Weight decay is decoupled and spares norms and biases.
 
+    `parameter_scale` multiplies Adafactor's rate by the root mean square of each weight of each
+    layer, at least 1e-3, as T5 does: `Schedule.peak` is then relative to a weight's size.
+
     `clip_norm` bounds the global gradient norm; None turns it off. For the first `new_rows_steps`
     steps only the rows of the ids that `twjax vocab extend` added are trained, in the embedding
     and in the output matrix: all else stays bit for bit what it was.
@@ -102,6 +114,7 @@ class Optimizer:
     eps: float = 1e-8
     weight_decay: float = 0.1
     clip_norm: float | None = 1.0
+    parameter_scale: bool = False
     new_rows_steps: int = 0
     freeze: tuple[str, ...] = ()
     ema: float | None = None
@@ -113,6 +126,7 @@ class Optimizer:
         )
         require_at_least(self, 0, "new_rows_steps")
         refuse_idle(self, ("b1", "b2", "eps"), self.name == "adamw", "name 'adamw'")
+        refuse_idle(self, ("parameter_scale",), self.name == "adafactor", "name 'adafactor'")
         for name in ("b1", "b2"):
             value = getattr(self, name)
             require(0 <= value < 1, f"Optimizer.{name} ({value}) must be in [0, 1).")

@@ -114,17 +114,38 @@ def _steered(
     shares: Mapping[str, float],
 ) -> dict[str, float]:
     factors: dict[str, float] = {}
+    free: dict[str, float] = {}
     for task, part in used.items():
-        trend = part - before.get(task, part)
-        missed = part + budget.ahead * trend - budget.margin
+        expected = part + budget.ahead * (part - before.get(task, part))
+        missed = expected - budget.margin
         factor = 1.0
         if abs(missed) > _DEADBAND:
             factor = math.exp(budget.gain * missed) if missed < 20 else _FASTEST
         replay = budget.replay[task]
         # A task that renews several domains follows the one in the greatest need.
         factors[replay] = max(factors.get(replay, 0.0), min(factor, _FASTEST))
+        free[replay] = min(free.get(replay, 1.0), max(1.0 - expected, 0.0))
     moved = {task: share * max(factors[task], 1 / _FASTEST) for task, share in shares.items()}
-    return _bounded(budget, moved)
+    return _bounded(budget, _relieved(budget, moved, free))
+
+
+def _relieved(
+    budget: Budget, shares: Mapping[str, float], free: Mapping[str, float]
+) -> dict[str, float]:
+    """Takes what is over `Budget.most` from those whose allowance is least used, half at most.
+
+    `free` is the part of the allowance that each will have left. Were all cut alike, a domain in
+    need would lose replay to those that have more than they need.
+    """
+    weights = {task: share * free[task] for task, share in shares.items()}
+    excess, whole = sum(shares.values()) - budget.most, sum(weights.values())
+    if excess <= 0 or not whole:
+        return dict(shares)
+    taken = excess / whole
+    return {
+        task: share - min(weights[task] * taken, share * (1 - 1 / _FASTEST))
+        for task, share in shares.items()
+    }
 
 
 def _bounded(budget: Budget, shares: Mapping[str, float]) -> dict[str, float]:

@@ -28,9 +28,10 @@ def make_optimizer(
     if config.name == "adamw":
         direction = [optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)]
     else:
-        # Shazeer and Stern 2018, algorithm 4, with the update clipping of §6 and no momentum; the
-        # rate is given, not relative to the weights' scale.
-        direction = [optax.scale_by_factored_rms(decay_rate=0.8), optax.clip_by_block_rms(1.0)]
+        # Shazeer and Stern 2018, algorithm 4, with the update clipping of §6 and no momentum.
+        direction = [optax.scale_by_factored_rms(decay_rate=0.8), _clip_by_rms(specs)]
+        if config.parameter_scale:
+            direction.append(_scale_by_weights(specs))
     decay = optax.add_decayed_weights(config.weight_decay, mask)
     rate = optax.scale_by_learning_rate(schedule)
     steps = config.new_rows_steps
@@ -40,6 +41,34 @@ def make_optimizer(
     # Adding +0 would turn a weight of -0 into +0.
     before, after = (_only_rows(specs, new_rows, steps, value) for value in (0.0, -0.0))
     return optax.chain(before, *clip, moments, decay, rate, after)
+
+
+def _rms(spec: WeightSpec, x: jax.Array) -> jax.Array:
+    """Returns the root mean square of a weight, for each layer where layers are stacked."""
+    axes = tuple(axis for axis, name in enumerate(spec.axes) if name != "layers")
+    return jnp.sqrt(jnp.mean(jnp.square(x), axis=axes, keepdims=True))
+
+
+def _clip_by_rms(specs: Any) -> optax.GradientTransformation:
+    """Brings an update's root mean square down to 1 (ibid., algorithm 4)."""
+    return optax.stateless(
+        lambda updates, _: jax.tree.map(
+            lambda spec, x: x / jnp.maximum(_rms(spec, x), 1.0), specs, updates, is_leaf=is_spec
+        )
+    )
+
+
+def _scale_by_weights(specs: Any) -> optax.GradientTransformation:
+    """Multiplies an update by max(1e-3, root mean square of its weight) (ibid., section 8)."""
+    return optax.stateless(
+        lambda updates, params: jax.tree.map(
+            lambda spec, x, weight: x * jnp.maximum(_rms(spec, weight), 1e-3),
+            specs,
+            updates,
+            params,
+            is_leaf=is_spec,
+        )
+    )
 
 
 class _Counted(NamedTuple):

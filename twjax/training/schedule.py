@@ -19,7 +19,8 @@ def make_schedule(config: Schedule, steps: int, start: float, peak: float | None
 
     `peak` is needed where `Schedule.rewarm` stands for it. Warm-up is linear from `start`; after
     it:
-    `cosine`, `linear` fall to `final`·peak at the last step; `constant` stays;
+    `cosine`, `linear` fall to `final`·peak at the last step, or at the share `fall_until` of the
+    run, and stay there; `constant` stays;
     `rsqrt` is peak·sqrt(k / max(s, k)) with k = max(warmup_steps, rsqrt_offset), T5's schedule
     (Raffel et al. 2020, §3.1.2) in the form that starts at peak;
     `wsd` holds peak, then falls over the last `decay_fraction` of the run: linearly, as
@@ -58,10 +59,11 @@ def scaled(rate: Rate, changes: Sequence[tuple[int, float]]) -> Rate:
 def _after_warmup(c: Schedule, steps: int, peak: float) -> Rate:
     """Returns the rate by the number of steps since the end of the warm-up."""
     body = steps - c.warmup_steps
+    fall = max(round(steps * c.fall_until) - c.warmup_steps - 1, 1)
     if c.kind == "cosine":
-        return optax.cosine_decay_schedule(peak, max(body - 1, 1), alpha=c.final)
+        return optax.cosine_decay_schedule(peak, fall, alpha=c.final)
     if c.kind == "linear":
-        return optax.linear_schedule(peak, peak * c.final, max(body - 1, 1))
+        return optax.linear_schedule(peak, peak * c.final, fall)
     if c.kind == "constant":
         return optax.constant_schedule(peak)
     if c.kind == "rsqrt":
