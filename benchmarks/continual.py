@@ -213,7 +213,7 @@ def write(
 
 
 def train(bases: dict[int, pathlib.Path], ways: dict[tuple[str, int], pathlib.Path]) -> None:
-    """Trains bases, then what goes on from them; one a core: so small a model gains little from two."""
+    """Trains bases, then what goes on from them, one a core: small models gain little from two."""
     free = sorted(os.sched_getaffinity(0))
 
     def run(path: pathlib.Path, base: concurrent.futures.Future[None] | None) -> None:

@@ -44,6 +44,15 @@ def test_cosine_and_linear_end_at_their_final_share():
             assert linear == pytest.approx(PEAK * (1 - 0.8 * t), rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["cosine", "linear"])
+def test_a_fall_may_end_before_the_run(kind):
+    got = rates(kind=kind, final=0.2, fall_until=0.6)
+    shorter = make_schedule(Schedule(kind=kind, peak=PEAK, warmup_steps=WARM, final=0.2), 60, 0.0)
+    np.testing.assert_allclose(got[:60], [float(shorter(step)) for step in range(60)], rtol=1e-6)
+    np.testing.assert_allclose(got[59:], PEAK * 0.2, rtol=1e-5)
+    assert got[58] > got[59]
+
+
 def test_rsqrt_is_flat_until_its_offset_and_then_falls_as_one_over_root():
     got = rates(kind="rsqrt", rsqrt_offset=40)
     assert got[39] == got[WARM] == pytest.approx(PEAK)
@@ -117,6 +126,14 @@ def test_factors_hold_from_their_steps_on():
     [
         ({"kind": "cosine"}, r"Schedule.peak \(None\) and Schedule.rewarm \(None\): give one"),
         ({"kind": "cosine", "peak": 1.0, "rewarm": 2.0}, "give one of them"),
+        (
+            {"kind": "linear", "peak": 1.0, "fall_until": 0.0},
+            r"Schedule.fall_until \(0.0\) is a sha",
+        ),
+        (
+            {"kind": "wsd", "peak": 1.0, "fall_until": 0.5},
+            "it belongs to kind 'cosine' or 'linear'",
+        ),
         ({"kind": "cosine", "rewarm": -2.0}, r"Schedule.rewarm \(-2.0\) must be positive"),
         ({"kind": "infinite", "peak": 1.0}, r"Schedule.cooldown_steps \(0\) must be at least 1"),
         ({"kind": "wsd", "peak": 1.0, "cooldown_steps": 5}, "it belongs to kind 'infinite'"),

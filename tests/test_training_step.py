@@ -115,6 +115,39 @@ def test_adamw_equals_its_definition():
         np.testing.assert_allclose(ours[k], params[k], rtol=1e-5)
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_adafactor_is_optaxs_for_each_layer_by_itself(scaled):
+    """optax holds one weight a layer, ours a stack; optax's `adafactor` is T5's (its default)."""
+    rng = np.random.default_rng(0)
+    shapes = {"stack": (3, 130, 140), "norm": (3, 130), "embedding": (150, 130)}
+    axes = {"stack": ("layers", "embed", "mlp"), "norm": ("layers", None), "embedding": (None,) * 2}
+    specs = {k: WeightSpec(k, shapes[k], axes[k], ones(), decay=False, matmul=True) for k in shapes}
+    config = Optimizer(name="adafactor", weight_decay=0.0, clip_norm=None, parameter_scale=scaled)
+    ours = make_optimizer(config, lambda step: 0.1 / (step + 1), specs)
+    theirs = optax.adafactor(lambda step: 0.1 / (step + 1), multiply_by_parameter_scale=scaled)
+    sizes = np.array([1e-5, 0.1, 3.0], np.float32)
+
+    def draw(k):
+        x = rng.normal(size=shapes[k]).astype(np.float32)
+        return jnp.asarray(x if k == "embedding" else x * sizes.reshape(-1, *[1] * (x.ndim - 1)))
+
+    def apart(tree):
+        return {k: x if k == "embedding" else list(x) for k, x in tree.items()}
+
+    params = {k: draw(k) for k in shapes}
+    state, other = ours.init(params), theirs.init(apart(params))
+    expected = apart(params)
+    for _ in range(3):
+        grads = {k: draw(k) for k in shapes}
+        updates, state = ours.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        updates, other = theirs.update(apart(grads), other, expected)
+        expected = optax.apply_updates(expected, updates)
+    found, wanted = jax.tree.leaves(apart(params)), jax.tree.leaves(expected)
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-7 * np.abs(b).max())
+
+
 @pytest.mark.slow
 def test_adafactor_trains_and_keeps_factored_moments_sharded(run):
     factored = dataclasses.replace(
