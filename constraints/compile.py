@@ -19,6 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 TARGETS = {
     "py3.11.txt": ("3.11", "dev"),
     "py3.12.txt": ("3.12", "dev"),
+    "py3.13.txt": ("3.13", "dev"),
     "beam-py3.11.txt": ("3.11", "beam-dev"),
 }
 URL = re.compile(r"://|\s@\s|^-", re.MULTILINE)

@@ -116,6 +116,32 @@ def test_comparison_tells_what_may_change_on_resume(base):
     assert config.compare(old, old) == []
 
 
+def test_what_a_baseline_was_measured_on_is_fixed_under_a_budget(base):
+    other = "Evaluation.rows = 5"
+    budget = (
+        "Run.budget = @Budget()",
+        "Budget.allowed = {'b': 0.1}",
+        "Budget.replay = {'b': 'b'}",
+    )
+    for bindings, fixed in (((), False), (budget, True), ((*budget, "Budget.mode = 'off'"), False)):
+        old, new = (config.load(Run, [base], [*bindings, *more]).value for more in ((), (other,)))
+        [change] = config.compare(old, new)
+        assert (change.path, change.fixed) == ("evaluation.rows", fixed)
+
+
+def test_a_run_that_may_roll_back_evaluates_what_it_saves(base):
+    bindings = (
+        "Run.budget = @Budget()",
+        "Budget.allowed = {'b': 0.1}",
+        "Budget.replay = {'b': 'b'}",
+        "Budget.beyond = 'roll_back'",
+        "Evaluation.every = 6",
+    )
+    config.load(Run, [base], [*bindings, "Checkpoint.every = 12"])
+    with pytest.raises(ConfigError, match=r"Checkpoint.every \(3\) must be a multiple of Eval"):
+        config.load(Run, [base], [*bindings, "Checkpoint.every = 3"])
+
+
 def test_one_load_leaves_nothing_for_the_next(base):
     config.load(Run, [base], ["Run.steps = 77"])
     assert config.load(Run, [base]).value.steps == 12

@@ -159,6 +159,22 @@ def test_a_stage_whose_tasks_are_spent_is_an_error_even_if_a_later_one_is_not() 
         Course([(0, reading)], {16: {"a": 10, "b": 10}}, steps=60)
 
 
+def test_running_out_before_rows_get_longer_is_said_and_after_the_run_no_matter() -> None:
+    reading = reading_of(
+        stages=((0, {"a": 1.0}),), batches=((0, 1),), lengths=((0, 16), (100, 32)), max_epochs=1
+    )
+    sizes = {16: {"a": 80}, 32: {"a": 80}}
+    course = Course([(0, reading)], sizes, steps=80)
+    assert course.counts(80) == {"a": 80}
+    for steps in (81, 120):
+        with pytest.raises(ValueError, match="has rows left at step 80, and the run needs"):
+            Course([(0, reading)], sizes, steps=steps)
+    # The same for another reading from a later step on.
+    later = dataclasses.replace(reading, lengths=((0, 16),), batches=((0, 1), (100, 2)))
+    with pytest.raises(ValueError, match="has rows left at step 80"):
+        Course([(0, dataclasses.replace(later, batches=((0, 1),))), (100, later)], sizes, steps=120)
+
+
 @pytest.mark.parametrize(
     ("caps", "message"),
     [

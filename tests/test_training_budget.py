@@ -88,6 +88,8 @@ def test_every_share_is_within_bounds_and_steps_are_small(domains, noise: float)
         assert budget.least - 2e-4 <= sum(look.shares.values()) <= budget.most + 2e-4
         for task, share in look.shares.items():
             assert 0 < share <= 2 * before.shares[task] + 0.011
+            full = sum(look.shares.values()) >= budget.most - 2e-4
+            assert share >= before.shares[task] / 2 - 1e-4 or full
             assert look.used.keys() == budget.allowed.keys()
 
 
@@ -156,6 +158,17 @@ def test_where_replay_is_short_a_domain_in_need_loses_none_to_those_that_have_ro
     look = decide(budget, 1, bits, BASE, before, shares)
     assert sum(look.shares.values()) == pytest.approx(0.4, abs=2e-4)
     assert look.shares["cn_web"] >= 0.25 > 0.16 > look.shares["en_web"]
+
+
+def test_no_share_falls_by_more_than_half_where_others_can_give() -> None:
+    """All that is over the most is asked of one domain at first."""
+    budget = budget_of(most=0.5)
+    shares = {"en_web": 0.25, "cn_web": 0.25}
+    before = Look(step=0, used={"en": 0.0, "cn": 0.0}, shares=shares, action="hold")
+    look = decide(budget, 1, {"en": 2.0, "cn": 3.3}, BASE, before, shares)
+    assert look.used == pytest.approx({"en": 0.0, "cn": 3.0})
+    # cn asks for twice 0.25: en gives half, and both are cut to what is left.
+    assert look.shares == pytest.approx({"en_web": 0.1, "cn_web": 0.4}, abs=1e-3)
 
 
 def test_observing_moves_nothing() -> None:

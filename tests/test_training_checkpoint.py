@@ -109,3 +109,19 @@ def test_only_the_newest_are_kept(parts, tmp_path):
             checkpoints.save(state, step, {"step": step, "tokens": step})
         checkpoints.wait()
         assert checkpoints.steps == [3, 4]
+
+
+def test_a_save_on_request_takes_no_others_place(parts, tmp_path):
+    """Saved at 7 and 11 because the run was asked to stop; every 5 steps by itself."""
+    state, _ = make(parts, 1)
+    seen = []
+    with Checkpoints(tmp_path, Checkpoint(every=5, keep=2)) as checkpoints:
+        for step in (5, 7, 10, 11, 15, 16, 20):
+            checkpoints.save(state, step, {"step": step, "tokens": step})
+            seen.append(checkpoints.settled())
+    assert seen == [[5], [5, 7], [5, 10], [5, 10, 11], [10, 15], [10, 15, 16], [15, 20]]
+    # With another interval the old ones stay until there are as many new ones.
+    with Checkpoints(tmp_path, Checkpoint(every=6, keep=2)) as checkpoints:
+        for step, left in ((24, [20, 24]), (30, [24, 30])):
+            checkpoints.save(state, step, {"step": step, "tokens": step})
+            assert checkpoints.settled() == left

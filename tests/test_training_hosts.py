@@ -35,6 +35,15 @@ def test_two_processes_agree_with_one_and_their_checkpoint_restores_on_one(confi
         assert done.returncode == 0, done.stderr
     a, b = tiny.losses(pair), tiny.losses(alone)
     np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-4)
+    # A branch begins on both at once.
+    branches = {run_dir: tmp_path / f"{run_dir.name}-branch" for run_dir in (pair, alone)}
+    options = {run_dir: ["--branch-from", f"{run_dir}@18", *more] for run_dir in branches}
+    tiny.twjax_pair("train", config, "--run-dir", branches[pair], *options[pair])
+    done = tiny.twjax("train", config, "--run-dir", branches[alone], *options[alone])
+    assert done.returncode == 0, done.stderr
+    a, b = (tiny.losses(branch) for branch in branches.values())
+    assert list(a) == list(b) == list(range(19, 24))
+    np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-4)
 
 
 @pytest.mark.slow

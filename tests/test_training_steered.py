@@ -12,42 +12,16 @@ import time
 import numpy as np
 import pytest
 
-from tests import tiny
+from tests import changing, tiny
+from tests.changing import STEPS, command, decided, events, train
 from twjax import storage
-from twjax.data.rows import RowWriter
 
 pytestmark = pytest.mark.slow
-STEPS = 80
-# From b alone to mostly a: what is known of b is lost unless it is replayed.
-CHANGING = """
-include '{base}'
-Run.init = 'run:{run}'
-Run.steps = 80
-Run.log_every = 1
-Run.budget = @Budget()
-Budget.allowed = {{'b': 0.02}}
-Budget.replay = {{'b': 'b'}}
-Mixture.stages = ((0, {{'a': 0.95, 'b': 0.05}}), ('decay', {{'a': 0.5, 'b': 0.5}}))
-Data.batch_ramp = ((20, 16),)
-Data.seq_len_stages = ((45, 64),)
-Schedule.kind = 'wsd'
-Schedule.decay_fraction = 0.25
-Checkpoint.every = 7
-Evaluation.every = 10
-"""
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    base = tiny.write_config(folder)
-    for seq in (32, 64):
-        write_cache(folder / "cache", seq)
-    only_b = "Mixture.stages = ((0, {'b': 1.0}),)"
-    train(base, folder / "base", only_b, "Run.steps = 200", "Checkpoint.every = 200")
-    path = folder / "changing.gin"
-    path.write_text(CHANGING.format(base=base, run=folder / "base"))
-    return path
+    return changing.write_config(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
@@ -56,49 +30,17 @@ def unbroken(config, tmp_path_factory):
     return run_dir, train(config, run_dir)
 
 
-def write_cache(cache, seq):
-    """Rows of two languages that say the opposite of each other: a counts up, b counts down."""
-    everything = tiny.rows(np.random.default_rng(seq), 300, seq)
-    for task in ("a", "b"):
-        for split, part in (("train", slice(20, None)), ("validation", slice(20))):
-            made = {name: values[part] for name, values in everything.items()}
-            if task == "b":
-                real = made["segment_ids"] > 0
-                made["tokens"] = np.where(real, tiny.VOCAB + 3 - made["tokens"], 0).astype(np.int32)
-            token_bytes = np.arange(tiny.VOCAB, dtype=np.int32) % 4
-            with RowWriter(cache, task, split, seq, "f1", token_bytes=token_bytes) as writer:
-                writer.write(made)
-                writer.finish(
-                    documents=3,
-                    text_bytes=100,
-                    vocabulary={"sha256": "0", "size": tiny.VOCAB, "path": f"{cache}/none.model"},
-                    ingredients={},
-                )
-
-
-def command(config, run_dir, *bindings, options=()):
-    sets = [part for binding in bindings for part in ("--set", binding)]
-    return ["train", config, "--run-dir", run_dir, *sets, *options]
-
-
-def train(config, run_dir, *bindings, options=(), code=0):
-    done = tiny.twjax(*command(config, run_dir, *bindings, options=options))
-    assert done.returncode == code, done.stderr
-    return done.stderr
-
-
-def events(run_dir, *kinds):
-    found = storage.read_json_lines(run_dir / "ledger.jsonl")
-    return [event for event in found if not kinds or event["event"] in kinds]
-
-
-def decided(run_dir):
-    """What the budget has decided at each step, without the clock."""
-    kept = ("used", "shares", "action", "rate", "beyond", "bits")
-    return {
-        (e["event"], e["step"]): {k: e[k] for k in kept if k in e}
-        for e in events(run_dir, "baseline", "budget")
-    }
+def start(config, run_dir, *bindings, options=()):
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "twjax",
+            *map(str, command(config, run_dir, *bindings, options=options)),
+        ],
+        env=tiny.environment(),
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def test_a_budget_turns_the_shares_and_the_ledger_says_so(unbroken):
@@ -134,11 +76,7 @@ def test_kills_change_nothing_of_a_steered_run(config, unbroken, tmp_path):
     chance = random.Random(1)
     kills = 0
     for _ in range(3):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "twjax", *map(str, command(config, run_dir))],
-            env=tiny.environment(),
-            stderr=subprocess.DEVNULL,
-        )
+        process = start(config, run_dir)
         logged = storage.read_json_lines(run_dir / "metrics.jsonl")
         target = max((r["step"] for r in logged), default=0) + chance.randint(8, 25)
         while process.poll() is None:
@@ -188,6 +126,47 @@ def test_a_branch_repeats_the_trunk_until_it_decays(config, unbroken, tmp_path):
     assert "going on from step 35" in output
 
 
+def test_a_branch_from_a_step_that_was_answered_to_answers_no_second_time(config, tmp_path):
+    trunk, branch = tmp_path / "trunk", tmp_path / "branch"
+    often = ("Run.steps = 40", "Checkpoint.every = 10", "Data.seq_len_stages = ()",
+             "Schedule.kind = 'constant'", "Schedule.decay_fraction = 0.1",
+             "Mixture.stages = ((0, {'a': 0.95, 'b': 0.05}),)")  # fmt: skip
+    train(config, trunk, *often)
+    at = next(e["step"] for e in events(trunk, "budget") if e["action"] == "steer")
+    assert at < 30
+    (trunk / "hf_layout.json").write_text('{"kept": true}')
+    option = ("--branch-from", f"{trunk}@{at}")
+    # In two parts: what a branch goes on with is what it began with.
+    process = start(config, branch, *often, options=option)
+    tiny.wait_for_step(branch, at + 2, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 0
+    train(config, branch, *often)
+    assert events(branch, "stop") and len(events(branch, "resume")) == 2
+    later = {s: loss for s, loss in tiny.losses(trunk).items() if s > at}
+    assert tiny.losses(branch) == later
+    assert decided(branch) == {key: x for key, x in decided(trunk).items() if key[1] > at}
+    # The evaluation itself is there, and what came with an imported model.
+    assert at in {record["step"] for record in tiny.records(branch, "eval")}
+    assert (branch / "hf_layout.json").read_text() == '{"kept": true}'
+
+
+def test_a_start_anew_measures_its_own_baseline(config, tmp_path):
+    """What an attempt without a checkpoint left is of other weights."""
+    run_dir = tmp_path / "run"
+    short = ("Run.steps = 3", "Data.seq_len_stages = ()", "Schedule.decay_fraction = 0.3",
+             "Schedule.warmup_steps = 0", "Run.seed = 5")  # fmt: skip
+    run_dir.mkdir()
+    left = [{"kind": "eval", "step": 0, "task": task, "bits_per_byte": 9.0} for task in "ab"]
+    (run_dir / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in left))
+    (run_dir / "ledger.jsonl").write_text('{"event": "start", "step": 0}\n')
+    train(config, run_dir, *short)
+    scores = {r["task"]: r["bits_per_byte"] for r in tiny.records(run_dir, "eval")
+              if r["step"] == 0}  # fmt: skip
+    assert events(run_dir, "baseline")[-1]["bits"] == {"b": scores["b"]}
+    assert scores["b"] < 9.0 and len(tiny.records(run_dir, "eval")) == 4
+
+
 @pytest.mark.parametrize(
     ("bindings", "options", "message"),
     [
@@ -210,6 +189,7 @@ def test_a_decay_that_moves_is_refused_only_where_it_has_begun(config, unbroken,
     late = tmp_path / "late"
     # Decay began at step 60 of 80: 75 of 100 would have been later.
     train(config, late, options=("--branch-from", f"{unbroken[0]}@70"))
+    assert tiny.losses(late) == {s: x for s, x in tiny.losses(unbroken[0]).items() if s > 70}
     assert "other rows from step 60 on" in train(config, late, *longer, code=1)
     early = tmp_path / "early"
     train(config, early, *longer, options=("--branch-from", f"{unbroken[0]}@56"))
@@ -265,6 +245,13 @@ def test_a_budget_that_cannot_be_kept_stops_the_run_with_its_state_saved(config,
     again = train(config, run_dir, *stop, code=1)
     assert f"at step {last['step']} b had used" in again
     assert decided(run_dir)["budget", last["step"]]["action"] == "stop"
+    # Another budget lets it go on, and what follows needs no permission any more.
+    wider = (*stop, "Budget.allowed = {'b': 50.0}")
+    assert "--allow-change" in train(config, run_dir, *wider, code=1)
+    more = (*wider, f"Run.steps = {last['step'] + 2}", "Schedule.decay_fraction = 0.02")
+    train(config, run_dir, *more, options=("--allow-change",))
+    assert decided(run_dir)["budget", last["step"]]["action"] != "stop"
+    assert "steps are done" in train(config, run_dir, *more)
 
 
 def test_a_rollback_goes_on_from_a_checkpoint_within_the_budget(config, tmp_path):

@@ -225,6 +225,8 @@ def test_half_precision_is_rounded_once(tmp_path):
         (["average", "{out}", "{0}", "{1}", "--weights", "1", "-1"], "add up to more than 0"),
         (["average", "{out}", "{0}", "{grown}"], "different vocabularies"),
         (["average", "{out}", "{0}", "{deeper}"], "another network"),
+        (["average", "{out}", "{0}", "{fewer}"], "self_attn.k_proj.weight (8, 16), not (16, 16)"),
+        (["average", "{out}", "{fewer}", "{0}"], "self_attn.k_proj.weight (16, 16), not (8, 16)"),
         (["average", "{0}", "{0}", "{1}", "--force"], "is one of the models to merge"),
         (["average", "{parent}", "{0}", "{1}", "--force"], "one of the models to merge"),
         (["average", "{nan}", "{0}", "{1}"], "exists; name another folder"),
@@ -246,8 +248,14 @@ def test_what_can_not_be_merged_is_one_line_and_leaves_nothing(
     broken = weights(models[1])
     broken[NAME] = broken[NAME].copy()
     broken[NAME][3, 5] = np.nan
+    # One head of keys and values instead of two.
+    fewer = {
+        name: values[: hub.HEAD] if "k_proj" in name or "v_proj" in name else values
+        for name, values in hub.tensors().items()
+    }
     places = {
         "out": tmp_path / "out",
+        "fewer": hub.write(tmp_path / "fewer", fewer, num_key_value_heads=1),
         "parent": tmp_path,
         "gone": tmp_path / "gone",
         "grown": hub.write(tmp_path / "grown", hub.tensors(vocab=100), vocab_size=100),

@@ -20,7 +20,7 @@ class Budget:
     `least` and `most` bound the sum of those shares. `margin` is the part of an allowance that is
     aimed at, `gain` how strongly a share answers to the part of the allowance that is missed (its
     logarithm moves by `gain` times that), `ahead` for how many evaluations the trend is drawn on.
-    A share at most doubles, or halves, at an evaluation.
+    A share at most doubles, or halves, at an evaluation, unless `most` asks for more.
 
     `beyond` is what happens when a domain has been beyond its allowance for `patience` evaluations
     although replay is at `most`: the run goes on, stops, multiplies the learning rate by

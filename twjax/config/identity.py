@@ -30,6 +30,10 @@ FIXED = (
 )
 
 
+# What a budget's baseline was measured on.
+BASELINE = ("evaluation.rows", "evaluation.split")
+
+
 @dataclasses.dataclass(frozen=True)
 class Change:
     """One setting that differs; `fixed` ones need `--allow-change`."""
@@ -60,8 +64,14 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 def compare(old: Any, new: Any) -> list[Change]:
     """Returns the settings in which two trees of the same class differ, in order of path."""
     before, after = flatten(old), flatten(new)
+    steered = all(leaves.get("budget.mode", "off") != "off" for leaves in (before, after))
     return [
-        Change(path, before.get(path), after.get(path), _is_fixed(path))
+        Change(
+            path,
+            before.get(path),
+            after.get(path),
+            _is_fixed(path) or (steered and path in BASELINE),
+        )
         for path in sorted(before.keys() | after.keys())
         if before.get(path) != after.get(path)
     ]

@@ -205,6 +205,14 @@ class Run:
         )
         if self.budget is not None and self.budget.mode != "off":
             self.budget.check(self.data.mixture.stages, self.evaluation.tasks)
+            require(
+                self.budget.mode != "steer"
+                or self.budget.beyond != "roll_back"
+                or self.checkpoint.every % self.evaluation.every == 0,
+                f"Checkpoint.every ({self.checkpoint.every}) must be a multiple of "
+                f"Evaluation.every ({self.evaluation.every}) where Budget.beyond is 'roll_back': "
+                "a run goes back to a checkpoint that was evaluated.",
+            )
         if self.adapter is not None:
             self.adapter.check(self)
         if self.distillation is not None:

@@ -85,7 +85,7 @@ class Course:
             if turn is not None:
                 self._turns.append(turn)
             self._cut(cut)
-        self._check()
+        self._check(self._parts[-1], steps)
 
     def turned(self, turn: Turn) -> Course:
         """Returns the course that a turn after all others leads to."""
@@ -95,7 +95,7 @@ class Course:
         other._cut(turn.step)
         for start in later:
             other._cut(start)
-        other._check()
+        other._check(other._parts[-1], self._steps)
         return other
 
     @property
@@ -155,8 +155,12 @@ class Course:
         return found
 
     def _cut(self, start: int) -> None:
-        """Ends the course at a step and begins a part there."""
+        """Ends the course at a step and begins a part there; nothing behind its end is of use."""
+        if self._parts and self._steps is not None and start >= self._steps:
+            return
         self._parts = [part for part in self._parts if part.start <= start]
+        if self._parts:
+            self._check(self._parts[-1], start)
         read = self._part(start).read_until(start) if self._parts else {}
         self._parts = [part for part in self._parts if part.start < start]
         reading = [reading for first, reading in self._readings if first <= start][-1]
@@ -219,26 +223,24 @@ class Course:
             rows[task] = max(math.floor((shares.exact(cap) - elsewhere) * sizes[task]), 0)
         return rows
 
-    def _check(self) -> None:
-        """Raises ValueError where no task of a stage has rows left before its last step."""
-        ends = [part.start for part in self._parts[1:]] + [self._steps]
-        for part, end in zip(self._parts, ends, strict=True):
-            spent = part.index.end
-            if end is None or spent is None or part.rows(end) <= spent:
-                continue
-            low, high = part.start, end
-            while high - low > 1:
-                middle = (low + high) // 2
-                low, high = (middle, high) if part.rows(middle) <= spent else (low, middle)
-            stage = max(start for start, _ in part.reading.stages if start <= low)
-            caps = part.reading.max_epochs
-            rows = ", ".join(
-                f"{task} ({size} rows, at most "
-                f"{caps.get(task, 'any') if isinstance(caps, dict) else caps} epochs)"
-                for task, size in part.index.sizes.items()
-            )
-            raise ValueError(
-                f"Mixture.max_epochs: no task of the stage from step {stage} on has rows left at "
-                f"step {low}, and the run needs {self._steps or end} steps: {rows}; raise "
-                "max_epochs, add tasks or train fewer steps."
-            )
+    def _check(self, part: _Part, end: int | None) -> None:
+        """Raises ValueError where no task of a part's stages has rows left before its end."""
+        spent = part.index.end
+        if end is None or spent is None or part.rows(end) <= spent:
+            return
+        low, high = part.start, end
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if part.rows(middle) <= spent else (low, middle)
+        stage = max(start for start, _ in part.reading.stages if start <= low)
+        caps = part.reading.max_epochs
+        rows = ", ".join(
+            f"{task} ({size} rows, at most "
+            f"{caps.get(task, 'any') if isinstance(caps, dict) else caps} epochs)"
+            for task, size in part.index.sizes.items()
+        )
+        raise ValueError(
+            f"Mixture.max_epochs: no task of the stage from step {stage} on has rows left at "
+            f"step {low}, and the run needs {self._steps or end} steps: {rows}; raise "
+            "max_epochs, add tasks or train fewer steps."
+        )

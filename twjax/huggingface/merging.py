@@ -66,8 +66,6 @@ class Models:
         if len(sizes) > 1 and not grown:
             listed = ", ".join(f"{f.path} {f.model.vocab_size:,}" for f in self.folders)
             raise ValueError(f"the models have different vocabularies: {listed}.")
-        for folder in self.folders[1:]:
-            self._check_network(folder)
         vocabulary = {
             piece.tensor
             for weight, spec in self.first.binding.specs.items()
@@ -77,6 +75,8 @@ class Models:
         }
         self.vocabulary = sorted(vocabulary & self.first.names.keys())
         self.skipped = self.vocabulary if len(sizes) > 1 else []
+        for folder in self.folders[1:]:
+            self._check_network(folder)
         # Of each element a thread holds what the models store, the result in float32 and as stored.
         element = 4 * (len(self.folders) + 2)
         self.block = min(BLOCK, max(1, BLOCKS_BYTES // (THREADS * element)))
@@ -140,16 +140,18 @@ class Models:
         ]
         if self.first.binding.family.name != folder.binding.family.name:
             differing.insert(0, "family")
-        shapes = [
-            name
-            for name in self.first.names
-            if name in folder.names
-            and self.shape(name)[1:] != folder.reader.tensors[folder.names[name]].shape[1:]
-        ]
+        shapes = []
+        for name in self.first.names:
+            if name in folder.names:
+                here, there = self.shape(name), folder.reader.tensors[folder.names[name]].shape
+                # Vocabularies may differ in size.
+                first = 1 if name in self.vocabulary else 0
+                if here[first:] != there[first:]:
+                    shapes.append(f"{name} {there}, not {here}")
         if shapes or "num_layers" in differing or "family" in differing:
             raise ValueError(
                 f"{folder.path}: another network than {self.first.path} "
-                f"({', '.join(differing) or shapes[0]} differ)."
+                f"({', '.join(differing + shapes[:1])} differ)."
             )
         for name in differing:
             say(

@@ -133,6 +133,10 @@ class Reader:
         stored = self.tensors[name]
         box = tuple(slice(0, size) for size in stored.shape) if box is None else box
         sizes = tuple(part.stop - part.start for part in box)
+        if any(part.stop > size for part, size in zip(box, stored.shape, strict=True)):
+            raise IndexError(
+                f"{self._folder / stored.file}: {name} of shape {stored.shape} has no box {box}."
+            )
         dtype = DTYPES[stored.dtype]
         with self._lock:
             self.bytes_read += math.prod(sizes) * dtype.itemsize

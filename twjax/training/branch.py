@@ -29,7 +29,11 @@ def begin(text: str, run: Run, run_dir: pathlib.Path, allow_change: bool) -> Non
             f"Run.init = 'run:{source.directory}' instead."
         )
     trunk = str(source.directory.resolve())
-    known = History.of(run_dir).branch
+    before = ledger.read(run_dir)
+    if jax.process_count() > 1:
+        # Nobody writes before all have read.
+        multihost_utils.sync_global_devices(f"branch {source.step}")
+    known = History().after(before).branch
     if known is not None:
         if (known["from"], known["step"]) != (trunk, source.step):
             raise ConfigError(
@@ -37,7 +41,7 @@ def begin(text: str, run: Run, run_dir: pathlib.Path, allow_change: bool) -> Non
                 "Use another --run-dir."
             )
         return
-    if ledger.read(run_dir):
+    if before:
         raise ConfigError(
             f"{run_dir}: holds a run already, which doesn't branch off from {text}. Use another "
             "--run-dir."
@@ -54,7 +58,9 @@ def begin(text: str, run: Run, run_dir: pathlib.Path, allow_change: bool) -> Non
             f"shapes: {listing}. Use the same, or --allow-change."
         )
     if jax.process_index() == 0:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        source.keep(run_dir)
         events = handed_on(ledger.read(source.directory), source.step)
         ledger.append(run_dir, "branch", source.step, **{"from": trunk}, events=events)
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(f"branch {source.step}")
+        multihost_utils.sync_global_devices(f"branched {source.step}")

@@ -125,14 +125,18 @@ def _steered(
         # A task that renews several domains follows the one in the greatest need.
         factors[replay] = max(factors.get(replay, 0.0), min(factor, _FASTEST))
         free[replay] = min(free.get(replay, 1.0), max(1.0 - expected, 0.0))
-    moved = {task: share * max(factors[task], 1 / _FASTEST) for task, share in shares.items()}
-    return _bounded(budget, _relieved(budget, moved, free))
+    least = {task: share / _FASTEST for task, share in shares.items()}
+    moved = {task: max(share * factors[task], least[task]) for task, share in shares.items()}
+    return _bounded(budget, _relieved(budget, moved, least, free))
 
 
 def _relieved(
-    budget: Budget, shares: Mapping[str, float], free: Mapping[str, float]
+    budget: Budget,
+    shares: Mapping[str, float],
+    least: Mapping[str, float],
+    free: Mapping[str, float],
 ) -> dict[str, float]:
-    """Takes what is over `Budget.most` from those whose allowance is least used, half at most.
+    """Takes what is over `Budget.most` from those whose allowance is least used, to `least` each.
 
     `free` is the part of the allowance that each will have left. Were all cut alike, a domain in
     need would lose replay to those that have more than they need.
@@ -142,10 +146,7 @@ def _relieved(
     if excess <= 0 or not whole:
         return dict(shares)
     taken = excess / whole
-    return {
-        task: share - min(weights[task] * taken, share * (1 - 1 / _FASTEST))
-        for task, share in shares.items()
-    }
+    return {task: max(share - weights[task] * taken, least[task]) for task, share in shares.items()}
 
 
 def _bounded(budget: Budget, shares: Mapping[str, float]) -> dict[str, float]:

@@ -11,6 +11,7 @@ import pathlib
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import absl.logging
@@ -53,6 +54,29 @@ class Restored:
     meta: dict[str, Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Kept:
+    """Keeps the newest `keep` checkpoints of multiples of `every`, and the newest of all.
+
+    A save for a stop that was asked for takes no other's place, so that a run that is stopped
+    often has the same earlier states to go back to as one that never is.
+    """
+
+    every: int
+    keep: int
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Returns for each checkpoint, oldest first, whether it stays."""
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = {step for step in steps if step % self.every == 0}
+        kept = set(sorted(kept)[-self.keep :]) | set(steps[-1:])
+        # As many as are wanted, where the interval was another one before.
+        for step in reversed(steps):
+            if len(kept) < self.keep:
+                kept.add(step)
+        return [step in kept for step in steps]
+
+
 class Checkpoints:
     """Saves asynchronously below `run_dir`/checkpoints; restores the newest readable one.
 
@@ -68,7 +92,7 @@ class Checkpoints:
             self._folder,
             item_names=("state", "meta"),
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=None if config is None else config.keep,
+                preservation_policy=None if config is None else _Kept(config.every, config.keep),
                 create=config is not None,
                 cleanup_tmp_directories=config is not None,
                 read_only=config is None,
@@ -85,6 +109,17 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """Steps with a complete checkpoint, oldest first."""
         return sorted(self._manager.all_steps(read=True))
+
+    def settled(self) -> list[int]:
+        """Returns `steps` when all saves are on disk, the same in every process of the run."""
+        self.wait()
+        found = self.steps
+        if jax.process_count() == 1:
+            return found
+        most = int(np.max(multihost_utils.process_allgather(np.array(len(found)))))
+        padded = np.array([*found, *[-1] * (most - len(found))], np.int64)
+        everywhere = multihost_utils.process_allgather(padded)
+        return [step for step in found if all(step in seen for seen in everywhere)]
 
     def save(self, state: TrainState, step: int, meta: dict[str, Any]) -> None:
         """Starts a save; returns once the state has been copied off the devices."""
@@ -166,8 +201,7 @@ class Checkpoints:
 
     def remove_after(self, step: int) -> None:
         """Deletes the checkpoints of later steps."""
-        self.wait()
-        for later in [number for number in self.steps if number > step]:
+        for later in [number for number in self.settled() if number > step]:
             self._manager.delete(later)
 
     def _restore(self, step: int, **args: Any) -> Any:

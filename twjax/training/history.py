@@ -49,6 +49,9 @@ class History:
             return dataclasses.replace(now, branch={"from": event["from"], "step": step})
         # What was tried before without a checkpoint decides nothing.
         now = History() if kind == "start" else self
+        if kind == "resume":
+            names = [text.removeprefix("- ") for text in event.get("changes", ())]
+            now = now.reconsidered(step, names)
         change: dict[str, Any] = {}
         if event.get("source"):
             change["source"] = event["source"]
@@ -62,9 +65,9 @@ class History:
             change["baseline"] = event["bits"]
         elif kind == "budget":
             change["looks"] = earlier | {step: Look.parse(event)}
-            change["rollbacks"] = now.rollbacks + (event["action"] == "roll_back")
         elif kind == "roll_back":
             change["looks"] = earlier | {step: Look.parse(event["look"])}
+            change["rollbacks"] = now.rollbacks + 1
             change["rolling_back"] = step
         elif kind == "rolled_back":
             change["rolling_back"] = None
@@ -75,14 +78,27 @@ class History:
         looks = {s: look for s, look in self.looks.items() if s <= step}
         return dataclasses.replace(self, looks=looks)
 
+    def reconsidered(self, step: int, changed: Iterable[str]) -> History:
+        """Returns the history of a run that goes on at a step with these settings changed.
+
+        Where its budget stopped it there, another budget or schedule decides again.
+        """
+        look = self.looks.get(step)
+        if look is None or look.action != "stop":
+            return self
+        if not any(name.startswith(("budget.", "schedule.")) for name in changed):
+            return self
+        return dataclasses.replace(self, looks={s: x for s, x in self.looks.items() if s < step})
+
     @property
     def turns(self) -> list[Turn]:
         """Changes of shares, in order."""
         found: list[Turn] = []
+        before = None
         for look in self.looks.values():
-            now = found[-1].shares if found else None
-            if look.action not in ("observe", "hold") and look.shares != now:
+            if look.action not in ("observe", "hold") and look.shares != before:
                 found.append(Turn(step=look.step, shares=look.shares))
+            before = look.shares
         return found
 
     @property

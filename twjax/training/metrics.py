@@ -33,7 +33,8 @@ class MetricsLog:
 
     Device scalars are queued and fetched together when the next step is already dispatched, so
     that logging never makes a device wait. Only the process with `write` writes files. Opening
-    drops what the files hold beyond `step`, and evaluations that lack one of `tasks`.
+    drops what the files hold beyond `step`, and an evaluation at `step` that lacks one of `tasks`;
+    with `anew` all that they hold.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class MetricsLog:
         tasks: tuple[str, ...] = (),
         rows: Callable[[int], dict[str, int]],
         write: bool = True,
+        anew: bool = False,
     ):
         self._write = write
         self._rows = rows
@@ -53,10 +55,13 @@ class MetricsLog:
         self._clock: tuple[float, int, int] | None = None
         self._paused = 0.0
         self._path = run_dir / FILE
-        records = [r for r in read_json_lines(self._path) if r["step"] <= step]
+        logged = [] if anew else read_json_lines(self._path)
+        records = [r for r in logged if r["step"] <= step]
         self._evaluated = complete_evaluations(records, tasks)
         if write:
-            kept = [r for r in records if r["kind"] != "eval" or r["step"] in self._evaluated]
+            # Only the newest can have been cut off by a kill.
+            torn = step not in self._evaluated
+            kept = [r for r in records if not (torn and r["kind"] == "eval" and r["step"] == step)]
             with atomic_writer(self._path) as file:
                 file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in kept)
             self._file = self._path.open("a", encoding="utf-8")

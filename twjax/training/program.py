@@ -11,7 +11,7 @@ import jax
 import optax
 from jax.experimental import multihost_utils
 
-from twjax.config import ConfigError, Loaded, Run
+from twjax.config import ConfigError, Loaded, Run, compare
 from twjax.data.course import Course
 from twjax.data.loader import Readers, batches, open_course
 from twjax.data.mixture import ORDER
@@ -25,6 +25,7 @@ from twjax.progress import say
 from twjax.storage import local_folder
 from twjax.training import branch, ledger
 from twjax.training.base import FrozenBase, Taught, base_of
+from twjax.training.budget import Look
 from twjax.training.checkpoint import Checkpoints, Restored
 from twjax.training.history import History
 from twjax.training.loop import Answer, Back, Halt, Outcome, StepFn, Way, train_loop
@@ -41,7 +42,7 @@ from twjax.training.preflight import (
     is_complete,
 )
 from twjax.training.schedule import Rate, scaled
-from twjax.training.source import run_schedule
+from twjax.training.source import Source, run_schedule
 from twjax.training.start import OpenFolder, check_loss, find_start
 from twjax.training.state import (
     TrainState,
@@ -129,12 +130,16 @@ class _Program:
         steps = self.checkpoints.steps
         trunk = self.history.branch
         begun = bool(steps) or trunk is not None
+        step = steps[-1] if steps else trunk["step"] if trunk else 0
         if steps:
             self.changes = check_config(run, run_dir, self.allow_change)
-        if not begun:
+        elif trunk is not None:
+            self.changes = compare(Source.open(trunk["from"], step).run, run)
+        else:
             # What was tried before without a checkpoint decides nothing.
             self.history = History()
-        step = steps[-1] if steps else trunk["step"] if trunk else 0
+        self.history = self.history.reconsidered(step, [change.path for change in self.changes])
+        self.anew = not begun
         known = self.history.readings[-1][1] if self.history.readings else None
         self.changed = check_reading(run, run_dir, known, step, self.allow_change)
         self.readings = self.history.readings or ((0, run.reading),)
@@ -209,6 +214,9 @@ class _Program:
         elif self.first:
             finish(run_dir, step)
         return not outcome.stopped
+
+    def _course(self, history: History) -> Course:
+        return self._open(history)[1]
 
     def _open(self, history: History) -> tuple[Readers, Course]:
         return open_course(
@@ -307,11 +315,11 @@ class _Program:
     def _go(self, restored: Restored) -> Outcome:
         """Trains from a state until the end, a stop or a rollback."""
         run, start = self.run, restored.meta["step"]
-        _, course = self._open(self.history.until(start))
-        steering = None
+        history = self.history.until(start)
+        course, steering = self._course(history), None
         if run.budget is not None and run.budget.mode != "off":
             steering = Steering(
-                run.budget, self.run_dir, self.history, start, course, write=self.first
+                run.budget, self.run_dir, self.history, start, self._course, write=self.first
             )
         metrics = MetricsLog(
             self.run_dir,
@@ -320,11 +328,13 @@ class _Program:
             tasks=run.evaluation.tasks,
             rows=lambda step: (steering.course if steering else course).counts(step),
             write=self.first,
+            anew=self.anew,
         )
+        self.anew = False
 
         def way(step_fn: StepFn | None = None) -> Way:
             now = steering.course if steering else course
-            changes = (steering.history if steering else self.history.until(start)).rates
+            changes = (steering.history if steering else history).rates
             sharding = batch_sharding(self.mesh)
             marked = run.distillation.tasks if run.distillation else ()
             return Way(
@@ -334,22 +344,31 @@ class _Program:
                 ),
             )
 
+        def back_from(look: Look) -> Back | None:
+            assert steering is not None
+            # A save for a stop that was asked for isn't there when nobody asks.
+            every = run.checkpoint.every
+            kept = [step for step in self.checkpoints.settled() if step % every == 0]
+            # With no checkpoint yet, a run resumed here would begin anew too.
+            first = self.history.branch["step"] if self.history.branch else 0
+            back = steering.roll_back(look, kept or [first])
+            if back is None:
+                return None
+            # Not read from the ledger: another process writes it.
+            self.history = steering.history
+            return Back(back)
+
         def answer(step: int, records: list[dict[str, Any]]) -> Answer:
             nonlocal current
-            if steering is None:
+            # The trunk of a branch has answered to the step at which it begins.
+            if steering is None or steering.has_answered(step):
                 return None
             before, rates = steering.course, steering.history.rates
             look = steering.answer(step, records)
             if look.action == "stop":
                 return Halt(steering.stopped(look))
-            if look.action == "roll_back":
-                # With no checkpoint yet, a run resumed here would begin anew too.
-                first = self.history.branch["step"] if self.history.branch else 0
-                back = steering.roll_back(look, self.checkpoints.steps or [first])
-                if back is not None:
-                    # Not read from the ledger: another process writes it.
-                    self.history = steering.history
-                    return Back(back)
+            if look.action == "roll_back" and (back := back_from(look)):
+                return back
             if steering.history.rates != rates:
                 current = way()
             elif steering.course is not before:
@@ -360,13 +379,16 @@ class _Program:
 
         current = way()
         try:
-            if steering and metrics.was_evaluated(start) and not steering.has_answered(start):
+            late: Answer = None
+            if steering and (due := steering.due(start)):
+                late = back_from(due)
+            elif metrics.was_evaluated(start):
                 # A kill came between the evaluation and the answer to it.
                 late = answer(start, metrics.evaluations(start))
-                if isinstance(late, Halt):
-                    raise late.error
-                if isinstance(late, Back):
-                    return Outcome(restored.state, False, late.step)
+            if isinstance(late, Halt):
+                raise late.error
+            if isinstance(late, Back):
+                return Outcome(restored.state, False, late.step)
             return train_loop(
                 run,
                 restored.state,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twjax.config import Budget, ConfigError
-from twjax.data.course import Course
+from twjax.data.course import Course, Turn
 from twjax.progress import say
 from twjax.training import ledger
 from twjax.training.budget import Look, decide, rolled_back
@@ -18,7 +19,8 @@ class Steering:
     """A run's budget from a step on; `history` and `course` are what has been decided until now.
 
     `known` has the answers of the ledger, also those after that step: they were given before a
-    kill, and are given again. Only the process with `write` writes.
+    kill, and are given again. `reopen` returns the course of a history. Only the process with
+    `write` writes.
     """
 
     def __init__(
@@ -27,12 +29,13 @@ class Steering:
         run_dir: pathlib.Path,
         known: History,
         start: int,
-        course: Course,
+        reopen: Callable[[History], Course],
         *,
         write: bool,
     ):
         self._budget, self._run_dir, self._known = budget, run_dir, known
-        self.history, self.course = known.until(start), course
+        self.history, self._reopen = known.until(start), reopen
+        self.course = reopen(self.history)
         self._write = write
         if start and self.history.baseline is None:
             raise ConfigError(
@@ -58,18 +61,28 @@ class Steering:
             self._append("baseline", step, bits=protected)
         assert self.history.baseline is not None
         looks = [look for at, look in self.history.looks.items() if at < step]
+        before, shares = looks[-1] if looks else None, self._shares(step)
         look = decide(
             self._budget,
             step,
             bits,
             self.history.baseline,
-            looks[-1] if looks else None,
-            self._shares(step),
+            before,
+            shares,
             rollbacks=self.history.rollbacks,
         )
-        self._follow("budget", step, look, look.record())
-        self._say(look, looks[-1] if looks else None)
+        look = self._possible(look, before)
+        self._follow(look)
+        self._say(look, before)
         return look
+
+    def due(self, step: int) -> Look | None:
+        """Returns the answer of a step that asks for a rollback, which a kill may have prevented.
+
+        A rollback that was begun has replaced the answers that led to it.
+        """
+        look = self.history.looks.get(step)
+        return look if look is not None and look.action == "roll_back" else None
 
     def roll_back(self, look: Look, kept: Sequence[int]) -> int | None:
         """Returns the step of the last checkpoint in `kept` that was within the budget, if any.
@@ -82,7 +95,13 @@ class Steering:
             self._tell(f"no checkpoint before step {look.step} was within the budget: going on")
             return None
         to = rolled_back(self._budget, look, looks[good[-1]])
-        self._follow("roll_back", to.step, to, {"look": to.record() | {"step": to.step}})
+        event = {"event": "roll_back", "step": to.step, "look": to.record() | {"step": to.step}}
+        try:
+            self._reopen(self.history.after([event]))
+        except ValueError as error:
+            self._tell(f"step {look.step}: no rows for replay at Budget.most, going on: {error}")
+            return None
+        self._append(**event)
         self._tell(
             f"rolling back from step {look.step} to step {to.step}; replay {_listing(to.shares)}"
         )
@@ -97,13 +116,26 @@ class Steering:
         shares = turns[-1].shares if turns else self.course.shares(step)
         return {task: round(shares[task], 4) for task in sorted(set(self._budget.replay.values()))}
 
-    def _follow(self, event: str, step: int, look: Look, details: dict[str, Any]) -> None:
-        turns = len(self.history.turns)
-        if event == "budget" and self._known.looks.get(step) == look:
-            self.history = self.history.after([{"event": event, "step": step} | details])
+    def _possible(self, look: Look, before: Look | None) -> Look:
+        """Returns the look with the shares of before where rows for its own would run dry."""
+        if before is None or look.shares == before.shares or look.action in ("observe", "hold"):
+            return look
+        try:
+            self.course.turned(Turn(step=look.step, shares=look.shares))
+        except ValueError as error:
+            self._tell(f"step {look.step}: no rows for replay {_listing(look.shares)}: {error}")
+            action = "hold" if look.action == "steer" else look.action
+            return dataclasses.replace(look, shares=before.shares, action=action)
+        return look
+
+    def _follow(self, look: Look) -> None:
+        turns = self.history.turns
+        if self._known.looks.get(look.step) == look:
+            event = {"event": "budget", "step": look.step} | look.record()
+            self.history = self.history.after([event])
         else:
-            self._append(event, step, **details)
-        if len(self.history.turns) > turns:
+            self._append("budget", look.step, **look.record())
+        if len(self.history.turns) > len(turns):
             self.course = self.course.turned(self.history.turns[-1])
 
     def _append(self, event: str, step: int, **details: Any) -> None:

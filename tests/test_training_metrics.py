@@ -1,0 +1,50 @@
+"""What a log keeps when a run goes on."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+import pytest
+
+from twjax.training.metrics import FILE, MetricsLog
+
+
+@pytest.fixture
+def logged(tmp_path) -> pathlib.Path:
+    """Evaluations of a and b at steps 0, 10 and 20, the last without b; steps up to 22."""
+    records: list[dict[str, Any]] = [
+        {"kind": "eval", "step": step, "task": task, "bits_per_byte": 2.0}
+        for step in (0, 10, 20)
+        for task in ("a", "b")
+    ]
+    records = records[:-1] + [{"kind": "train", "step": step, "loss": 1.0} for step in (5, 20, 22)]
+    (tmp_path / FILE).write_text("".join(json.dumps(r) + "\n" for r in records))
+    return tmp_path
+
+
+def kept(folder: pathlib.Path, step: int, tasks: tuple[str, ...], **options: Any):
+    log = MetricsLog(folder, step=step, tokens=0, tasks=tasks, rows=lambda _: {}, **options)
+    log.close()
+    records = [json.loads(line) for line in (folder / FILE).read_text().splitlines()]
+    evaluated = [(r["step"], r["task"]) for r in records if r["kind"] == "eval"]
+    return log, evaluated, [r["step"] for r in records if r["kind"] == "train"]
+
+
+def test_an_evaluation_that_was_cut_off_goes_and_later_steps_with_it(logged):
+    log, evaluated, steps = kept(logged, 20, ("a", "b"))
+    assert evaluated == [(0, "a"), (0, "b"), (10, "a"), (10, "b")] and steps == [5, 20]
+    assert log.was_evaluated(10) and not log.was_evaluated(20)
+
+
+def test_another_task_to_evaluate_takes_no_earlier_evaluation_away(logged):
+    log, evaluated, _ = kept(logged, 20, ("a", "b", "c"))
+    assert evaluated == [(0, "a"), (0, "b"), (10, "a"), (10, "b")]
+    # At the step where the run goes on, the new task is missing.
+    assert not log.was_evaluated(20)
+
+
+def test_a_log_that_begins_anew_holds_nothing(logged):
+    log, evaluated, steps = kept(logged, 0, ("a", "b"), anew=True)
+    assert not evaluated and not steps and not log.was_evaluated(0)
