@@ -307,6 +307,17 @@ def test_everything_wrong_with_the_caches_is_said_at_once(tmp_path: pathlib.Path
     assert len(lines) == 7
 
 
+def test_tasks_with_and_without_sentinels_stand_in_one_mixture(tmp_path: pathlib.Path) -> None:
+    """Span corruption's ids follow those of the vocabulary; labelled tasks have none of them."""
+    for task, size in (("laws", VOCAB + 100), ("en", VOCAB)):
+        vocabulary = {"sha256": "0", "size": size, "path": f"{tmp_path}/none.model"}
+        write_task(tmp_path, task, 40, vocabulary=vocabulary)
+    data = data_of(tmp_path, Mixture(stages=((0, {"laws": 1.0, "en": 1.0}),)))
+    readers, course = loader.open_course(data)
+    batch = next(loader.batches(readers, course, sharding_of()))
+    assert set(readers[LENGTH]) == {"laws", "en"} and batch["tokens"].shape[1] == LENGTH
+
+
 def test_a_run_that_needs_more_rows_than_the_caps_allow_is_refused(cache: pathlib.Path) -> None:
     mixture = Mixture(stages=((0, {"laws": 1.0}),), max_epochs=2)
     loader.open_course(data_of(cache, mixture), steps=5)

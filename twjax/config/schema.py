@@ -72,7 +72,10 @@ class Step:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A checkpoint every `every` steps and at the end; the newest `keep` stay."""
+    """A checkpoint every `every` steps and at the end; the newest `keep` stay.
+
+    One that is saved because the run is asked to stop is beside these, until there is a newer one.
+    """
 
     every: int
     keep: int = 3
