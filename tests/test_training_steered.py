@@ -40,6 +40,7 @@ def start(config, run_dir, *bindings, options=()):
         ],
         env=tiny.environment(),
         stderr=subprocess.DEVNULL,
+        text=True,
     )
 
 
