@@ -316,11 +316,12 @@ class _Program:
         """Trains from a state until the end, a stop or a rollback."""
         run, start = self.run, restored.meta["step"]
         history = self.history.until(start)
-        course, steering = self._course(history), None
+        steering = None
         if run.budget is not None and run.budget.mode != "off":
             steering = Steering(
                 run.budget, self.run_dir, self.history, start, self._course, write=self.first
             )
+        course = steering.course if steering else self._course(history)
         metrics = MetricsLog(
             self.run_dir,
             step=start,
