@@ -2,6 +2,7 @@
 
 twjax eval build/quickstart/replay
 twjax eval RUN --step 200 --task tw_laws --rows 64 --json scores.json
+twjax eval RUN --generate tw_drcd_answers,tw_civil_exam   # answers, scored by SeqIO's evaluator
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import pathlib
 
+from twjax.cli import evaluate_tasks
 from twjax.cli.options import add_weights
 
 HELP = "score a run's checkpoint on held-out rows by domain"
@@ -28,9 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rows", type=int, help="rows a task (default: the run's setting)")
     parser.add_argument("--json", type=pathlib.Path, help="also write the scores to this file")
+    evaluate_tasks.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.generate is not None:
+        return evaluate_tasks.run(args)
     import dataclasses
 
     from twjax.parallel import distributed

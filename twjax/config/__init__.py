@@ -15,6 +15,7 @@ from twjax.config.schema import (
     RopeScaling,
     Run,
     Schedule,
+    Screening,
     Step,
     Vocabulary,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "RopeScaling",
     "Run",
     "Schedule",
+    "Screening",
     "Step",
     "Vocabulary",
     "compare",
