@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import itertools
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ class Finding:
 class Screen:
     """Looks for the items of several sets at once: `sets` is {name: items}."""
 
-    def __init__(self, sets: dict[str, Sequence[Item]], share: float, ngram: int):
+    def __init__(self, sets: Mapping[str, Sequence[Item]], share: float, ngram: int):
         self._items = [(name, item) for name, found in sets.items() for item in found]
         self._index = Index([item for _, item in self._items], ngram)
         self._share, self._ngram = share, ngram

@@ -76,7 +76,7 @@ class Spill:
 
         `held` counts from the first of these examples.
         """
-        self._held += [(self._count + number, *rest) for number, *rest in held]
+        self._held += [(self._count + number, finding, text) for number, finding, text in held]
         self._count += len(lengths)
         self._file.write(np.ascontiguousarray(tokens, "<i4").data)
         self._lengths.append(np.asarray(lengths, np.int64))

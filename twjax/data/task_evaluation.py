@@ -70,7 +70,7 @@ def evaluate(order: Mapping[str, Any], predict: Predict) -> dict[str, Any]:
         async_compute_metrics=False,
     )
 
-    def predict_fn(dataset: Any, *_: Any) -> list[tuple[int, list[int]]]:
+    def predict_fn(dataset: Any, model_feature_shapes: Any = None) -> list[tuple[int, list[int]]]:
         numbers, examples = [], []
         for number, example in dataset.as_numpy_iterator():
             numbers.append(int(number))
@@ -133,7 +133,10 @@ def _as_they_are(task: Any) -> Any:
 
     class AsTheyAre(seqio.PassThroughFeatureConverter):
         TASK_FEATURES = specs
-        pack = False
+
+        @property
+        def pack(self) -> bool:
+            return False
 
     return AsTheyAre()
 
