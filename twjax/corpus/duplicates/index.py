@@ -7,7 +7,6 @@ nor the script of Chinese matter.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -92,6 +91,10 @@ class Index:
         self._sizes = np.bincount(self._owners, minlength=len(forms))
         self._single = np.array([len(form) == 1 for _, form in forms])
         self._weights = np.bincount(own, weights(strings), len(forms))
+        # Fewer n-grams than this are no fragment of a form, wherever it is cut.
+        light = np.minimum(_LEAST_WEIGHT, _FRAGMENT_SHARE * self._weights)
+        shortest = light * self._letters / np.maximum(self._weights, 1e-9)
+        self._fragments = _FRAGMENT_SHARE * np.maximum(shortest - ngram + 1, 1)
         self._hashes, begins = np.unique(hashes, return_index=True)
         self._begins = np.append(begins, len(hashes))
         # Most n-grams of most texts are in no item; a small table tells so without a search.
@@ -161,12 +164,19 @@ class Index:
         at, places, forms, offsets = at[order], places[order], forms[order], offsets[order]
         own = of[places]
         bounds = np.flatnonzero(np.diff(own * np.int64(len(self._sizes)) + forms, prepend=-1))
+        sizes, first = np.diff(np.append(bounds, len(own))), forms[bounds]
+        parts = np.zeros(len(bounds), bool)
+        if cut is not None:
+            parts = cut.any(axis=1)[own[bounds]] & self._single[first]
+            parts &= sizes >= self._fragments[first]
         best: dict[tuple[int, int], tuple[float, int, Match]] = {}
-        for low, high in itertools.pairwise(np.append(bounds, len(own)).tolist()):
+        for place in np.flatnonzero(parts | (sizes >= needed[first])).tolist():
+            low = int(bounds[place])
+            high = low + int(sizes[place])
             text, form = int(own[low]), int(forms[low])
             spot = within[places[low:high]]
             match = self._whole(text, form, at[low:high], spot, int(needed[form]))
-            if match is None and cut is not None and cut[text].any() and self._single[form]:
+            if match is None and cut is not None and parts[place]:
                 match = self._fragment(
                     text, form, offsets[low:high], spot, int(letters[text]), cut[text]
                 )
@@ -207,9 +217,7 @@ class Index:
         shift, hits = int(shifts[counts.argmax()]), int(counts.max())
         whole = int(self._letters[form])
         beyond = (shift < 0, shift + whole > letters)
-        if not any(beyond) or any(
-            out and not open_ for out, open_ in zip(beyond, cut, strict=True)
-        ):
+        if not any(beyond) or (np.array(beyond) & ~cut).any():
             return None
         start, stop = max(shift, 0), min(shift + whole, letters)
         grams = stop - start - self._ngram + 1
