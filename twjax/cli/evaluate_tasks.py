@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from twjax.evaluation.watch import open_vocabulary
     from twjax.models.network import network as declare
     from twjax.parallel.mesh import mesh_here
+    from twjax.progress import say
     from twjax.storage import atomic_writer, write_json
     from twjax.training.source import CONFIG_FILE, Source
 
@@ -75,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     with TaskProcess() as process, jax.set_mesh(mesh):
         params = None
         for task in tasks:
+            say(f"{task}: reading examples")
             examples, cut_short = process.examples(
                 task,
                 split=settings.evaluation.split,
