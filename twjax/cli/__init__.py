@@ -27,6 +27,7 @@ COMMANDS = {
     "teach": "twjax.cli.teach",
     "train": "twjax.cli.train",
     "eval": "twjax.cli.evaluate",
+    "harness": "twjax.cli.harness",
     "generate": "twjax.cli.generate",
     "report": "twjax.cli.report",
     "doctor": "twjax.cli.doctor",
