@@ -57,6 +57,9 @@ OWNERS = {
     "opencc": ("twjax.corpus",),
     "safetensors": ("twjax.huggingface",),
     "tokenizers": ("twjax.vocab",),
+    "tensorboardX": ("twjax.training.board",),
+    "wandb": ("twjax.report.trackers",),
+    "mlflow": ("twjax.report.trackers",),
 }
 # Packages whose `__init__` may name what they offer; they import nothing heavy.
 FACADES = {"twjax", "twjax.cli", "twjax.config", "twjax.report"}

@@ -28,6 +28,8 @@ COMMANDS = {
     "train": "twjax.cli.train",
     "eval": "twjax.cli.evaluate",
     "generate": "twjax.cli.generate",
+    "watch": "twjax.cli.watch",
+    "track": "twjax.cli.track",
     "report": "twjax.cli.report",
     "doctor": "twjax.cli.doctor",
 }
