@@ -231,7 +231,7 @@ class Terminal:
     def read(self, until, seconds=60):
         """Reads until a pattern has been written since the call, or the program has ended."""
         start, end = len(self.written), time.monotonic() + seconds
-        while not re.search(until, self.written[start:].decode(errors="ignore")):
+        while not re.search(until, self.written[start:].decode(errors="ignore"), re.S):
             assert time.monotonic() < end, self.written[start:].decode(errors="ignore")
             if select.select([self.master], [], [], 0.1)[0]:
                 with contextlib.suppress(OSError):

@@ -55,7 +55,7 @@ def bar(part: float, width: int) -> str:
 def spark(values: Sequence[float], width: int) -> str:
     """Returns a line of up to `width` blocks, each the mean of as many of the finite values."""
     finite = [value for value in values if math.isfinite(value)]
-    if not finite:
+    if not finite or width < 1:
         return ""
     count = min(width, len(finite))
     edges = [len(finite) * i // count for i in range(count + 1)]

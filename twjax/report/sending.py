@@ -160,14 +160,18 @@ class Sender:
         news = [tail.read() for tail in self._logs]
         decided = self._ledger.read()
         self._events = decided.records if decided.anew else self._events + decided.records
-        records = [r for n in news for r in n.records if isinstance(r.get("step"), int)]
-        if not records and len(self._events) <= self._sent.events:
-            return 0
         if news[0].anew and self._superseded():
             self.close()
             self._sent = Sent(id=self._sent.id, attempt=self._sent.attempt + 1)
+            for tail in self._logs:
+                tail.close()
+            news = [tail.read() for tail in self._logs]
+        records = [r for n in news for r in n.records if isinstance(r.get("step"), int)]
+        if not records and len(self._events) <= self._sent.events:
+            return 0
         if self._tracker is None:
             self._open()
+        self._configure()
         count = pending = 0
         for record in records:
             if "kind" not in record or self._sent.has(record):
@@ -203,6 +207,10 @@ class Sender:
             name=name + again,
             rows=self._sent.rows,
         )
+
+    def _configure(self) -> None:
+        """Sends the configuration where it is not the one that the tracker has."""
+        assert self._tracker is not None
         identity = self._identity()
         if identity != self._sent.identity:
             self._tracker.config(_settings(self._run_dir))

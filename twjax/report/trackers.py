@@ -57,7 +57,7 @@ class Wandb:
 
     def __init__(self, tracking: Tracking, folder: pathlib.Path, *, id: str, name: str, rows: int):
         os.environ.setdefault("WANDB_SILENT", "true")
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]
 
         self._rows = rows
         self._html = wandb.Html
@@ -116,8 +116,8 @@ class Mlflow:
         # A server that is down is tried again by whoever sends, not for minutes inside one call.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        import mlflow
-        import mlflow.entities
+        import mlflow  # pyright: ignore[reportMissingImports]
+        import mlflow.entities  # pyright: ignore[reportMissingImports]
 
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         self._make = mlflow.entities

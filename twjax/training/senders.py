@@ -19,7 +19,7 @@ from twjax.config import ConfigError, Tracking
 from twjax.progress import say
 
 # At the end of a run; less than the grace that schedulers give a process which they stop.
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 10.0
 
 
 def require_installed(tracking: Tracking) -> None:
