@@ -58,6 +58,9 @@ OWNERS = {
     "safetensors": ("twjax.huggingface",),
     "tokenizers": ("twjax.vocab",),
     "lm_eval": ("twjax.evaluation.harness", "twjax.cli.harness"),
+    "tensorboardX": ("twjax.training.board",),
+    "wandb": ("twjax.report.trackers",),
+    "mlflow": ("twjax.report.trackers",),
 }
 # Packages whose `__init__` may name what they offer; they import nothing heavy.
 FACADES = {"twjax", "twjax.cli", "twjax.config", "twjax.report"}

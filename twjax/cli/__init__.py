@@ -29,6 +29,8 @@ COMMANDS = {
     "eval": "twjax.cli.evaluate",
     "harness": "twjax.cli.harness",
     "generate": "twjax.cli.generate",
+    "watch": "twjax.cli.watch",
+    "track": "twjax.cli.track",
     "report": "twjax.cli.report",
     "doctor": "twjax.cli.doctor",
 }
