@@ -28,6 +28,7 @@ COMMANDS = {
     "train": "twjax.cli.train",
     "eval": "twjax.cli.evaluate",
     "generate": "twjax.cli.generate",
+    "pairs": "twjax.cli.pairs",
     "report": "twjax.cli.report",
     "doctor": "twjax.cli.doctor",
 }
