@@ -57,12 +57,13 @@ OWNERS = {
     "opencc": ("twjax.corpus",),
     "safetensors": ("twjax.huggingface",),
     "tokenizers": ("twjax.vocab",),
+    "lm_eval": ("twjax.evaluation.harness", "twjax.cli.harness"),
 }
 # Packages whose `__init__` may name what they offer; they import nothing heavy.
 FACADES = {"twjax", "twjax.cli", "twjax.config", "twjax.report"}
 HEAVY = ("jax", "jaxlib", "flax", "orbax", "grain", "gin", "numpy", "pyarrow", "seqio")
 HEAVY += ("tensorflow", "tensorflow_text", "tensorflow_datasets", "opencc", "sentencepiece")
-HEAVY += ("tokenizers", "transformers")
+HEAVY += ("tokenizers", "transformers", "lm_eval")
 
 
 def module_name(path: pathlib.Path) -> str:

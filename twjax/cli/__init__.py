@@ -27,6 +27,7 @@ COMMANDS = {
     "teach": "twjax.cli.teach",
     "train": "twjax.cli.train",
     "eval": "twjax.cli.evaluate",
+    "harness": "twjax.cli.harness",
     "generate": "twjax.cli.generate",
     "pairs": "twjax.cli.pairs",
     "report": "twjax.cli.report",

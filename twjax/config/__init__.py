@@ -16,6 +16,7 @@ from twjax.config.schema import (
     Run,
     Schedule,
     Step,
+    Suite,
     Vocabulary,
 )
 
@@ -36,6 +37,7 @@ __all__ = [
     "Run",
     "Schedule",
     "Step",
+    "Suite",
     "Vocabulary",
     "compare",
     "flatten",

@@ -18,6 +18,7 @@ from twjax.config.keeping import Adapter, Distillation
 from twjax.config.model import Model
 from twjax.config.model import RopeScaling as RopeScaling
 from twjax.config.optimization import Optimizer, Schedule
+from twjax.config.suite import Suite
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,7 @@ class Evaluation:
     """Held-out bits-per-byte by task every `every` steps, at step 0 and at the end.
 
     `rows` bounds how many rows of a task are read (None: all); `prompts` are continued by
-    `sample_tokens` tokens at each evaluation.
+    `sample_tokens` tokens at each evaluation. `suite` is what else is looked at then.
     """
 
     tasks: tuple[str, ...]
@@ -101,6 +102,7 @@ class Evaluation:
     prompts: tuple[str, ...] = ()
     sample_tokens: int = 64
     temperature: float = 0.0
+    suite: Suite | None = None
 
     def __post_init__(self) -> None:
         require(self.every >= 1, f"Evaluation.every ({self.every}) must be at least 1.")
