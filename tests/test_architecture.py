@@ -28,7 +28,7 @@ ROOMS = {
     "data": {"config", "corpus", "vocab"},
     "training": {"config", "models", "parallel", "data"},
     "tuning": {"config", "models", "parallel", "data", "training"},
-    "evaluation": {"config", "models", "parallel", "data", "training", "vocab"},
+    "evaluation": {"config", "corpus", "models", "parallel", "data", "training", "vocab"},
     "huggingface": {"config", "vocab", "models", "parallel", "training"},
     "planning": ALL,
     "report": ALL,

@@ -31,6 +31,7 @@ COMMANDS = {
     "generate": "twjax.cli.generate",
     "watch": "twjax.cli.watch",
     "track": "twjax.cli.track",
+    "pairs": "twjax.cli.pairs",
     "report": "twjax.cli.report",
     "doctor": "twjax.cli.doctor",
 }
