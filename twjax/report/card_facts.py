@@ -56,8 +56,9 @@ class Facts:
 
     @property
     def languages(self) -> list[str]:
-        """Codes of the languages of the corpora that were read, as the hub names them."""
-        tags = [tag for name in self.read if name in self.corpora
+        """The hub's codes of the languages that were read, the most read first."""
+        order = sorted(self.read, key=lambda task: -self.read[task].rows)
+        tags = [tag for name in order if name in self.corpora
                 for tag in self.corpora[name].languages]  # fmt: skip
         return list(dict.fromkeys(tag.split("-")[0].lower() for tag in tags))
 

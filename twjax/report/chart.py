@@ -77,7 +77,9 @@ def line_chart(
     )
     parts = axes(frame, x, y) + mark_lines(frame, marks)
     for value, text in levels:
-        parts += level(frame, value, text)
+        # Named at the end from which the lines are further.
+        left, right = (min(abs(line.curve.y[end] - value) for line in lines) for end in (0, -1))
+        parts += level(frame, value, text, right > left)
     hover = []
     for line in lines:
         curve, colour = line.curve, colour_class(line.colour)

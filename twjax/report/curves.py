@@ -12,6 +12,8 @@ from twjax.report.frame import Axis, Mark
 from twjax.report.read import RunLog
 from twjax.report.scale import Curve, compact, thin, tick_labels
 
+# Points of a line; fewer where lines of several runs cross each other.
+_POINTS, _COMPARED = 160, 48
 # The x of a step.
 Place = Callable[[float], float]
 
@@ -79,31 +81,33 @@ def speed_charts(run: RunLog) -> list[str]:
         note = "Model FLOPs over the devices' bfloat16 peak, as if every weight were trained."
         charts.append(line_chart("MFU: use of the devices' peak", [used], axis, _PART, note))
     training, paused = speed.goodput(run)
-    parts = (("training", training), ("evaluating, saving", paused))
+    parts = (("training", training), ("pauses", paused))
     lines = [_line(name, run, values, place) for name, values in parts]
     if lines[0].curve.x:
         charts.append(
             line_chart(
                 "Goodput: share of the time since the start", lines, axis, _PART,
-                "What is left was start-up, waiting for a resume, and steps done again.",
+                "Pauses are evaluations and saves. What is left was start-up, waiting for a resume, and "
+                "steps done again.",
             )
         )  # fmt: skip
     return charts
 
 
-def comparison_charts(runs: Sequence[RunLog]) -> list[str]:
-    """Loss, learning rate and throughput, a line a run."""
-    axis, place_of = common_axis(runs)
+def comparison_charts(runs: Sequence[tuple[int, RunLog]]) -> list[str]:
+    """Loss, learning rate and throughput, a line a run; runs come with their colours."""
+    axis, place_of = common_axis([run for _, run in runs])
     charts = []
     for title, column, y in (
         ("Training loss of each run", "loss", Axis("nats per token")),
         ("Learning rate of each run", "learning_rate", Axis("rate", zero=True)),
         ("Throughput of each run", "tokens_per_second", Axis("tokens/s", zero=True)),
     ):
-        lines = [
-            dataclasses.replace(line, curve=Curve(line.curve.x, line.curve.y))
-            for line in (_line(r.name, r, r.columns[column], place_of(r)) for r in runs)
-        ]
+        lines = []
+        for colour, run in runs:
+            line = _line(run.name, run, run.columns[column], place_of(run), _COMPARED)
+            curve = Curve(line.curve.x, line.curve.y)
+            lines.append(dataclasses.replace(line, curve=curve, colour=colour))
         if any(line.curve.x for line in lines):
             charts.append(line_chart(title, lines, axis, y))
     return charts
@@ -120,9 +124,11 @@ def speed_tiles(run: RunLog) -> list[tuple[str, str]]:
     return tiles + ([("goodput", f"{training[-1]:.0%}")] if training else [])
 
 
-def _line(name: str, run: RunLog, values: Sequence[float], place: Place) -> Line:
+def _line(
+    name: str, run: RunLog, values: Sequence[float], place: Place, most: int = _POINTS
+) -> Line:
     """Returns a line over the run's x whose points say their step."""
-    curve = thin(run.steps, values)
+    curve = thin(run.steps, values, most)
     told = [steps_text(step) for step in curve.x]
     x = [place(step) for step in curve.x]
     return Line(name, dataclasses.replace(curve, x=x), told=told)

@@ -10,7 +10,7 @@ from typing import Any
 from twjax.config import Reading
 from twjax.report.frame import Mark, Sign
 from twjax.report.read import RunLog
-from twjax.report.scale import fixed
+from twjax.report.scale import fixed, percent
 from twjax.training.budget import Look
 
 # Events that keep the books and change nothing that a reader would see.
@@ -93,14 +93,15 @@ def reading_at(run: RunLog, step: int) -> Reading | None:
     return None
 
 
-def began(run: RunLog) -> float | None:
-    """Returns when the run began, in seconds since 1970; None if its ledger doesn't say."""
+def began(run: RunLog) -> tuple[int, float] | None:
+    """Returns the step at which the run began, and when, in seconds since 1970, if it is told."""
     for record in run.ledger:
-        if record.get("event") in ("start", "branch"):
+        if record.get("event") in ("start", "branch") and isinstance(record.get("step"), int):
             try:
-                return datetime.datetime.fromisoformat(str(record.get("time"))).timestamp()
+                time = datetime.datetime.fromisoformat(str(record.get("time"))).timestamp()
             except ValueError:
                 return None
+            return record["step"], time
     return None
 
 
@@ -123,11 +124,16 @@ def _planned_changes(run: RunLog) -> list[Event]:
 
 def _answer(look: Look, before: Look | None) -> Event:
     """Tells what a budget saw at an evaluation and did about it."""
-    used = "of what may be forgotten is used: " + listing(look.used)
-    more = sum(look.shares.values()) - (sum(before.shares.values()) if before else 0.0)
+    used = f"used of what may be forgotten: {listing(look.used, 0)}"
+    old = before.shares if before else {}
+    more = sum(look.shares.values()) - sum(old.values())
     changed = before is not None and look.shares != before.shares
-    was = f", was {listing(before.shares)}" if before and changed else ""
-    replay = f"replay {listing(look.shares)}{was}"
+    moves = [
+        f"{task} {percent(old[task], 1)} → {percent(share, 1)}"
+        for task, share in look.shares.items()
+        if old.get(task, share) != share
+    ]
+    replay = f"replay {', '.join(moves) if moves else listing(look.shares)}"
     sign: Sign | None = None
     if look.action == "lower_rate":
         sign, text = "rate", f"{used}; the learning rate is {look.rate:g} of the schedule's"
@@ -139,7 +145,8 @@ def _answer(look: Look, before: Look | None) -> Event:
         sign, text = "beyond", f"{used}, beyond the budget: back to a checkpoint within it"
     elif look.action == "steer":
         if changed:
-            sign = "more" if more > 0 else "less"
+            # Shares have four digits.
+            sign = "shift" if abs(more) < 1e-6 else "more" if more > 0 else "less"
         text = f"{used}; {replay}"
     elif look.action == "observe":
         text = f"{used}; only looked at"
@@ -188,10 +195,11 @@ def _machine(record: Mapping[str, Any]) -> str:
     versions = record.get("versions")
     if not isinstance(versions, dict) or "devices" not in versions:
         return ""
-    return f" on {versions['devices']} × {versions.get('device', 'device')}"
+    return f", on {versions['devices']} × {versions.get('device', 'device')}"
 
 
-def listing(shares: Mapping[str, Any]) -> str:
+def listing(shares: Mapping[str, Any], decimals: int = 1) -> str:
     """Returns shares in words, the largest first."""
     known = [(t, s) for t, s in shares.items() if isinstance(s, (int, float))]
-    return ", ".join(f"{task} {share:.1%}" for task, share in sorted(known, key=lambda p: -p[1]))
+    order = sorted(known, key=lambda pair: -pair[1])
+    return ", ".join(f"{task} {percent(share, decimals)}" for task, share in order)

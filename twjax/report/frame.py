@@ -21,22 +21,23 @@ WIDTH = 440
 HEIGHT = 260
 LEFT, TOP, BOTTOM = 58, 12, 42
 # Signs of marks stand above the plotting area.
-MARKED_TOP = 24
+MARKED_TOP = 38
 FONT = 13.5
 LINE = 16
 
 Format = Callable[[float], str]
-Sign = Literal["stage", "shape", "more", "less", "rate", "beyond", "back", "resume"]
+Sign = Literal["stage", "shape", "more", "less", "shift", "rate", "beyond", "back", "resume"]
 # What a mark shows above its line, and the words of the legend.
 SIGNS: dict[Sign, tuple[str, str]] = {
     "stage": ("■", "stage begins"),
     "shape": ("◆", "batch or row length changes"),
-    "more": ("▲", "more replay"),
-    "less": ("▽", "less replay"),
+    "back": ("◀", "rolled back to here"),
     "rate": ("✕", "learning rate lowered"),
     "beyond": ("!", "beyond the budget"),
-    "back": ("◀", "rolled back to here"),
     "resume": ("○", "stopped and resumed"),
+    "more": ("▲", "more replay"),
+    "less": ("▽", "less replay"),
+    "shift": ("↔", "replay moves between domains"),
 }
 
 
@@ -113,12 +114,12 @@ def colour_class(index: int | None) -> str:
 
 
 def text_width(text: str) -> float:
-    """Returns about how wide a text is in a chart's units."""
+    """Returns about how wide a text is in a chart's units, in a wide font."""
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    return (wide + (len(text) - wide) * 0.6) * FONT
+    return (wide + (len(text) - wide) * 0.64) * FONT
 
 
-def fit_label(name: str, room: float = 128) -> str:
+def fit_label(name: str, room: float = 136) -> str:
     """Returns a name, cut with … where it is wider than `room` in a chart's units."""
     if text_width(name) <= room:
         return name
@@ -128,8 +129,8 @@ def fit_label(name: str, room: float = 128) -> str:
 
 
 def label_room(names: Sequence[str]) -> float:
-    """Returns the room that names at the right edge need."""
-    return max((text_width(fit_label(name)) for name in names), default=6) + 12
+    """Returns the room that names at the right edge need; they are bold."""
+    return max((text_width(fit_label(name)) * 1.09 for name in names), default=6) + 10
 
 
 def axes(frame: Frame, x: Axis, y: Axis) -> list[str]:
@@ -163,30 +164,41 @@ def axes(frame: Frame, x: Axis, y: Axis) -> list[str]:
     return parts
 
 
-def level(frame: Frame, value: float, text: str) -> list[str]:
-    """Returns a dashed line at a value of y, named above its left end."""
+def level(frame: Frame, value: float, text: str, right: bool) -> list[str]:
+    """Returns a dashed line at a value of y, named at its left or right end."""
     at = frame.at_y(value)
+    # Above the line, but not in the signs' room.
+    base = at - 4 if at - 4 - FONT > frame.top else at + FONT
+    place = f'class="soft halo end" x="{frame.right - 5:.1f}"'
+    if not right:
+        place = f'class="soft halo" x="{LEFT + 5}"'
     return [
         f'<line class="level" x1="{LEFT}" x2="{frame.right:.1f}" y1="{at:.1f}" y2="{at:.1f}"/>',
-        f'<text class="soft halo" x="{LEFT + 5}" y="{at - 4:.1f}">{clean(text)}</text>',
+        f'<text {place} y="{base:.1f}">{clean(text)}</text>',
     ]
 
 
 def mark_lines(frame: Frame, marks: Sequence[Mark]) -> list[str]:
-    """Returns the lines of what happened; a sign that would lie on another one is left out."""
-    parts, last = [], -math.inf
-    for mark in marks:
+    """Returns the lines of what happened, signs above them in two rows.
+
+    Where a sign finds no room, there is its line alone; the rarer kinds come first.
+    """
+    parts = []
+    rows: tuple[list[float], ...] = ([], [])
+    for mark in sorted(marks, key=lambda mark: list(SIGNS).index(mark.sign)):
         at = frame.at_x(mark.x)
         parts.append(
             f'<line class="mark {mark.sign}" x1="{at:.1f}" x2="{at:.1f}" y1="{frame.top}" '
             f'y2="{HEIGHT - BOTTOM}"/>'
         )
-        if at - last >= 11:
-            parts.append(
-                f'<text class="mid sign {mark.sign}" x="{at:.1f}" y="{frame.top - 7}">'
-                f"{SIGNS[mark.sign][0]}</text>"
-            )
-            last = at
+        for number, row in enumerate(rows):
+            if all(abs(at - other) >= 12 for other in row):
+                row.append(at)
+                parts.append(
+                    f'<text class="mid sign {mark.sign}" x="{at:.1f}" '
+                    f'y="{frame.top - 6 - 14 * number}">{SIGNS[mark.sign][0]}</text>'
+                )
+                break
     return parts
 
 

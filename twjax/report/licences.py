@@ -50,8 +50,10 @@ def _row(name: str, corpus: Corpus | None, read: Consumed | None) -> str:
             f'<td class="n">{read.rows:,}</td><td class="n">{_count(read.tokens)}</td>'
             f'<td class="n">{read.share:.1%}</td><td class="n">{planned}</td>'
         )
-    return f'<tr><th scope="row">{clean(name)}</th><td>{licences}</td>{cells}</tr>'
+    return f'<tr><th scope="row">{clean(name)}</th><td class="words">{licences}</td>{cells}</tr>'
 
 
 def _count(value: int | None) -> str:
-    return "–" if value is None else clean(compact(value))
+    if value is None:
+        return "–"
+    return f"{value:,}" if value < 10_000 else clean(compact(value))

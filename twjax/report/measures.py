@@ -122,7 +122,7 @@ def curve(run: RunLog, measure: Measure, task: str, place: Callable[[int], float
     """Returns a measure's line, with its standard error as the range; `place` gives a step's x."""
     values = points(run, measure, task)
     x = [place(step) for step in values]
-    if measure.error is None or len(values) > _MOST:
+    if measure.error is None or not values or len(values) > _MOST:
         return thin(x, list(values.values()), _MOST)
     records = run.results[measure.kind][task]
     errors = [measure.error(records[step]) for step in values]
@@ -205,7 +205,11 @@ def changes_table(runs: Sequence[RunLog]) -> str:
             rows.append(f'<tr><th scope="row">{title}</th>{cells}</tr>')
     if not rows:
         return ""
-    names = "".join(f"<th>{clean(run.name)}</th>" for run in runs) if len(runs) > 1 else "<th></th>"
+    names = (
+        "".join(f"<th>{clean(run.name)}</th>" for run in runs)
+        if len(runs) > 1
+        else "<th>first → last evaluation</th>"
+    )
     return (
         f'<div class="card"><table><thead><tr><th>measure</th>{names}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"

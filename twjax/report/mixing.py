@@ -11,7 +11,7 @@ from twjax.report.events import Event, marks, planned
 from twjax.report.frame import SIGNS, Axis, clean
 from twjax.report.planes import area_chart
 from twjax.report.read import RunLog
-from twjax.report.scale import compact, fixed, shares, thin
+from twjax.report.scale import compact, fixed, percent, shares, thin
 
 EVENTS_SHOWN = 40
 
@@ -50,9 +50,9 @@ def budget_chart(run: RunLog, events: Sequence[Event]) -> str:
         Line(task, thin([place(step) for step in points], list(points.values())))
         for task, points in used.items()
     ]
-    percent = Axis("of the allowed rise", form=lambda v: f"{v:.0%}", tick_form=_parts, zero=True)
+    used_axis = Axis("of the allowed rise", form=percent, tick_form=_parts, zero=True)
     return line_chart(
-        "Forgetting budget used", lines, axis, percent,
+        "Forgetting budget used", lines, axis, used_axis,
         "A line above its allowance has forgotten more than it may.",
         levels=[(1.0, "allowance")],
         marks=marks([e for e in events if e.sign not in ("stage", "shape", "resume")], place),
@@ -92,7 +92,7 @@ def budget_table(run: RunLog) -> str:
         rows.append(
             f'<tr><th scope="row">{clean(task)}</th><td class="n">{fixed(allowed)}</td>'
             f'<td class="n">{fixed(last * allowed)}</td><td class="n">{fixed(most * allowed)}</td>'
-            f'<td class="n change {tone}">{last:.0%}</td></tr>'
+            f'<td class="n change {tone}">{percent(last)}</td></tr>'
         )
     return (
         '<div class="card"><table><thead><tr><th>protected domain</th><th class="n">may rise by'
@@ -112,19 +112,17 @@ def events_list(run: RunLog, events: Sequence[Event]) -> str:
         tokens = run.tokens_at(event.step)
         sign = ""
         if event.sign:
-            sign = f'<span class="sign {event.sign}">{SIGNS[event.sign][0]}</span>'
-        at = f"<br>{clean(compact(tokens))} tokens" if tokens > 0 else ""
-        rows.append(
-            f'<tr><td>{sign}</td><td class="n">step {event.step:,}<span class="soft">{at}</span>'
-            f"</td><td>{clean(event.text)}</td></tr>"
-        )
+            sign = f'<span class="sign {event.sign}">{SIGNS[event.sign][0]}</span> '
+        at = f', <span class="soft">{clean(compact(tokens))} tokens</span>' if tokens > 0 else ""
+        rows.append(f"<li>{sign}<b>step {event.step:,}</b>{at}<br>{clean(event.text)}</li>")
     notes = []
     if len(told) > EVENTS_SHOWN:
         notes.append(f"{len(told) - EVENTS_SHOWN:,} more are in the ledger below.")
     if quiet:
-        notes.append(f"At {len(quiet):,} evaluations the budget changed nothing.")
+        times = "one evaluation" if len(quiet) == 1 else f"{len(quiet):,} evaluations"
+        notes.append(f"At {times} the budget changed nothing.")
     note = f'<p class="note">{clean(" ".join(notes))}</p>' if notes else ""
     return (
-        f'<h3>What happened on the way</h3><div class="card"><table class="events"><tbody>'
-        f"{''.join(rows)}</tbody></table>{note}</div>"
+        f'<h3>What happened on the way</h3><div class="card"><ul class="events">{"".join(rows)}'
+        f"</ul>{note}</div>"
     )

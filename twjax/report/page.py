@@ -85,7 +85,7 @@ def _many(comparison: Comparison) -> str:
         parts.append("<h3>Beyond bits-per-byte</h3>")
         parts += [measures.changes_table(comparison.continued), single.charts(measured)]
     parts.append(
-        f"<h3>Training</h3>{single.charts(curves.comparison_charts(comparison.continued))}"
+        f"<h3>Training</h3>{single.charts(curves.comparison_charts(several.coloured(comparison)))}"
     )
     parts.append(samples.across_runs(comparison))
     parts.append(several.differences(comparison))

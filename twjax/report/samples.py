@@ -86,6 +86,9 @@ def across_runs(comparison: Comparison) -> str:
     texts: dict[str, dict[str, dict[int, str]]] = {}
     for run in comparison.runs:
         for prompt, steps in by_prompt(run.samples).items():
+            if run is comparison.baseline:
+                # Its steps are none of the others'.
+                steps = {max(steps): steps[max(steps)]}
             texts.setdefault(prompt, {})[run.name] = steps
     shared = {prompt: of for prompt, of in texts.items() if len(of) > 1}
     if not shared:

@@ -28,7 +28,7 @@ def read_settings(folder: pathlib.Path) -> Settings:
     try:
         return Settings(load(Run, [file]).value)
     except (OSError, ValueError) as error:
-        return Settings(None, f"this twjax can't read it: {error}")
+        return Settings(None, f"this twjax can't read it: {str(error).rstrip('.')}")
 
 
 def source_folder(run: Run) -> pathlib.Path | None:
@@ -52,7 +52,7 @@ def against_source(run: Run) -> tuple[str, list[tuple[str, str, str]]]:
         return "This run began with random weights.", []
     there = read_settings(folder)
     if there.run is not None:
-        return f"Against {folder}, whose weights it began with.", table([there.run, run])
+        return f"Against {folder}, which it began with.", table([there.run, run])
     model = folder / "model.gin"
     if model.is_file():
         try:
@@ -60,8 +60,8 @@ def against_source(run: Run) -> tuple[str, list[tuple[str, str, str]]]:
         except (OSError, ValueError) as error:
             return f"{model}: {error}", []
         lines = table([imported, run.model])
-        return f"The model, against {folder}, whose weights it began with.", lines
-    return f"{folder}, whose weights it began with, can't be compared: {there.problem}.", []
+        return f"The model, against {folder}, which it began with.", lines
+    return f"{folder}, which it began with, can't be compared: {there.problem}.", []
 
 
 def table(configs: Sequence[Any]) -> list[tuple[str, ...]]:
@@ -70,13 +70,21 @@ def table(configs: Sequence[Any]) -> list[tuple[str, ...]]:
     Mappings and stages are taken apart, so that a line shows what differs and no more.
     """
     leaves = [_leaves(flatten(config)) for config in configs]
-    paths = dict.fromkeys(path for of in leaves for path in of)
+    usual: dict[str, str] = {}
+    for config in configs:
+        usual |= _leaves(_defaults(config))
     lines = []
-    for path in paths:
-        values = [of.get(path, _ABSENT) for of in leaves]
-        if len(set(values)) > 1:
+    for path in dict.fromkeys(path for of in leaves for path in of):
+        values = [of.get(path) or _absent(of, path) for of in leaves]
+        # Of a part that only some have, such as a budget, what was chosen is enough.
+        there = set(values) - {_ABSENT}
+        if len(set(values)) > 1 and there != {usual.get(path)}:
             lines.append((path, *values))
     return lines
+
+
+def _absent(leaves: Mapping[str, str], path: str) -> str:
+    return "given" if any(other.startswith(f"{path}.") for other in leaves) else _ABSENT
 
 
 def _leaves(values: Mapping[str, Any]) -> dict[str, str]:
@@ -86,8 +94,24 @@ def _leaves(values: Mapping[str, Any]) -> dict[str, str]:
             found |= _leaves({f"{path}[{key}]": item for key, item in value.items()})
         elif _is_stages(value):
             found |= _leaves({f"{path}, from {start}": item for start, item in value})
+        elif isinstance(value, float):
+            found[path] = f"{value:.6g}"
         else:
-            found[path] = value if isinstance(value, str) else repr(value)
+            found[path] = value if isinstance(value, str) and value else repr(value)
+    return found
+
+
+def _defaults(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns {dotted path: value} of what a tree of dataclasses has where nobody chose."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        path, value = f"{prefix}{field.name}", getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            found |= _defaults(value, f"{path}.")
+        elif field.default is not dataclasses.MISSING:
+            found[path] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            found[path] = field.default_factory()
     return found
 
 

@@ -107,9 +107,14 @@ def domain_charts(comparison: Comparison) -> list[str]:
     return charts
 
 
+def coloured(comparison: Comparison) -> list[tuple[int, RunLog]]:
+    """Returns the compared runs with the colours that they have in every chart."""
+    return [(i, r) for i, r in enumerate(comparison.runs) if r is not comparison.baseline]
+
+
 def measure_charts(comparison: Comparison) -> list[str]:
     """A chart for each other measure and task, a line a run."""
-    runs = [(i, r) for i, r in enumerate(comparison.runs) if r is not comparison.baseline]
+    runs = coloured(comparison)
     only = [run for _, run in runs]
     axis, place_of = common_axis(only)
     charts = []
@@ -120,7 +125,7 @@ def measure_charts(comparison: Comparison) -> list[str]:
                 Line(run.name, measures.curve(run, measure, task, place_of(run)), i)
                 for i, run in runs
             ]
-            title = f"{measure.title}, {task}"
+            title = f"{measure.title}, {task}: each run"
             charts.append(measures.chart(title, measure, lines, axis, note))
     return charts
 

@@ -188,7 +188,9 @@ def run_section(comparison: Comparison, run: RunLog) -> str:
     if measured:
         parts += ["<h3>Beyond bits-per-byte</h3>", measures.changes_table([run]), charts(measured)]
         parts.append(measures.groups_table(run))
-    trained = curves.training_charts(run, marks(events, place))
+    # What a budget does to replay shows in the mixture.
+    other = [event for event in events if event.sign not in ("more", "less", "shift")]
+    trained = curves.training_charts(run, marks(other, place))
     parts += ["<h3>Training</h3>", charts(trained + curves.speed_charts(run))]
     parts += [samples_section(run), licences.section(run)]
     parts.append(f"<h3>Records</h3>{records_section(run)}")

@@ -73,17 +73,19 @@ def goodput(run: RunLog) -> tuple[list[float], list[float]]:
 
     What is left of 1 was start-up, waiting between a stop and a resume, and steps done again.
     """
-    start = began(run)
+    begin = began(run)
+    if begin is None:
+        return [math.nan] * len(run.steps), [math.nan] * len(run.steps)
+    before, start = begin
     training, pauses = [], []
     trained = paused = 0.0
-    before = run.steps[0] - 1 if run.steps else 0
     columns = (run.columns[name] for name in ("step_seconds", "paused_seconds", "time"))
     for step, seconds, pause, now in zip(run.steps, *columns, strict=True):
         if math.isfinite(seconds):
             trained += seconds * (step - before)
             before = step
         paused += pause if math.isfinite(pause) else 0.0
-        known = start is not None and math.isfinite(seconds) and now > start
-        training.append(trained / (now - start) if known and start is not None else math.nan)
-        pauses.append(paused / (now - start) if known and start is not None else math.nan)
+        known = math.isfinite(seconds) and now > start
+        training.append(trained / (now - start) if known else math.nan)
+        pauses.append(paused / (now - start) if known else math.nan)
     return training, pauses
