@@ -87,8 +87,8 @@ def speed_charts(run: RunLog) -> list[str]:
         charts.append(
             line_chart(
                 "Goodput: share of the time since the start", lines, axis, _PART,
-                "Pauses are evaluations and saves. What is left was start-up, waiting for a resume, and "
-                "steps done again.",
+                "Pauses are evaluations and saves. What is left was start-up, waiting, and steps "
+                "done again.",
             )
         )  # fmt: skip
     return charts

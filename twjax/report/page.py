@@ -6,6 +6,7 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from twjax.progress import track
 from twjax.report import balance, curves, measures, samples, several, shell, single
 from twjax.report.frame import clean
 from twjax.report.read import read_run
@@ -13,6 +14,8 @@ from twjax.report.summary import Comparison, Roles, compare, headline, replay_se
 from twjax.storage import atomic_writer
 
 Path = str | os.PathLike[str]
+# Logs of so many bytes take seconds to read.
+LARGE = 50_000_000
 
 _NOTE = (
     "Bits-per-byte: the model's loss on held-out text in bits, per UTF-8 byte of it; lower is "
@@ -37,13 +40,20 @@ def write_report(
     if not paths:
         raise ValueError("a report needs at least one run directory.")
     names = list(named) if named is not None else _names(paths)
-    logs = [read_run(path, name) for path, name in zip(paths, names, strict=True)]
+    pairs = list(zip(paths, names, strict=True))
+    shown = track(pairs, len(pairs), "read", "run") if sum(map(_size, paths)) > LARGE else pairs
+    logs = [read_run(path, name) for path, name in shown]
     comparison = compare(logs, roles)
     title = title or (f"Run {names[0]}" if len(logs) == 1 else f"{len(logs)} runs compared")
     body = _one(comparison) if len(logs) == 1 else _many(comparison)
     with atomic_writer(output) as file:
         file.write(shell.document(title, body, _NOTE))
     return pathlib.Path(output)
+
+
+def _size(run: Path) -> int:
+    log = pathlib.Path(run) / "metrics.jsonl"
+    return log.stat().st_size if log.is_file() else 0
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
