@@ -204,13 +204,12 @@ def mark_lines(frame: Frame, marks: Sequence[Mark]) -> list[str]:
 
 def marks_legend(marks: Sequence[Mark]) -> str:
     """Returns the signs that a chart shows, in words, as HTML."""
-    counts = {sign: sum(mark.sign == sign for mark in marks) for sign in SIGNS}
-    items = [
-        f'<li><span class="sign {sign}">{SIGNS[sign][0]}</span> {SIGNS[sign][1]}'
-        f"{f' <b>{number}</b>' if number > 1 else ''}</li>"
-        for sign, number in counts.items()
-        if number
-    ]
+    items = []
+    for sign, (glyph, words) in SIGNS.items():
+        number = sum(mark.sign == sign for mark in marks)
+        if number:
+            count = f" <b>{number}</b>" if number > 1 else ""
+            items.append(f'<li><span class="sign {sign}">{glyph}</span> {words}{count}</li>')
     return f'<ul class="legend">{"".join(items)}</ul>' if items else ""
 
 

@@ -93,7 +93,7 @@ class RunLog:
         pairs = zip(self.steps, self.columns["tokens"], strict=True)
         return [(0, 0.0), *((step, tokens) for step, tokens in pairs if math.isfinite(tokens))]
 
-    def tokens_at(self, step: int) -> float:
+    def tokens_at(self, step: float) -> float:
         """Returns the tokens trained on by the end of `step`, between logged steps by a line."""
         known = self._known_tokens
         right = bisect.bisect_left(known, step, key=lambda pair: pair[0])

@@ -41,7 +41,7 @@ def source_folder(run: Run) -> pathlib.Path | None:
     return pathlib.Path(name)
 
 
-def against_source(run: Run) -> tuple[str, list[tuple[str, str, str]]]:
+def against_source(run: Run) -> tuple[str, list[tuple[str, ...]]]:
     """Returns where a run's weights came from, and what its configuration has otherwise.
 
     The lines are (setting, value there, value here). An imported model has only a `Model`. Where
