@@ -31,7 +31,7 @@ ROOMS = {
     "evaluation": {"config", "corpus", "models", "parallel", "data", "training", "vocab"},
     "huggingface": {"config", "vocab", "models", "parallel", "training"},
     "planning": ALL,
-    "report": ALL,
+    "report": ALL | {"planning"},
     "cli": ALL | {"planning", "report", "cli"},
     "__main__": {"cli"},
     "tasks": {"data", "corpus", "vocab", "tasks"},

@@ -146,14 +146,18 @@ class MetricsLog:
                     file.close()
 
     def _speed(self, step: int) -> dict[str, float]:
+        """Returns what the steps since the last record took, and the time of day (Unix seconds)."""
         assert self._clock is not None
         start, first, tokens = self._clock
         now = time.perf_counter()
         seconds = max(now - start - self._paused, 1e-9)
+        paused = self._paused
         self._clock, self._paused = (now, step, self._tokens), 0.0
         return {
             "tokens_per_second": (self._tokens - tokens) / seconds,
             "step_seconds": seconds / max(step - first, 1),
+            "paused_seconds": paused,
+            "time": time.time(),
         }
 
     def _line(self, record: dict[str, Any]) -> None:
