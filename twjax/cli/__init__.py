@@ -28,6 +28,7 @@ COMMANDS = {
     "train": "twjax.cli.train",
     "eval": "twjax.cli.evaluate",
     "generate": "twjax.cli.generate",
+    "sweep": "twjax.cli.sweep",
     "report": "twjax.cli.report",
     "doctor": "twjax.cli.doctor",
 }
