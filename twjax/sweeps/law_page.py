@@ -13,7 +13,7 @@ from twjax.report.chart import Axis, Line, clean, line_chart
 from twjax.report.scale import Curve, fixed
 from twjax.storage import atomic_writer
 from twjax.sweeps.forecast import Enough, Forecast
-from twjax.sweeps.laws import Critical
+from twjax.sweeps.laws import STEEPEST, Critical
 
 PAGE = "law.html"
 # More than line charts mark with dots, so that a law is a line and runs are dots.
@@ -88,10 +88,12 @@ def ratios(table: Sequence[tuple[float, float | None]], law: Critical | None) ->
         return [*cells, "fewer than five are within what was run: no law of them over tokens."]
     first, slope, power = law.parameters
     last = law.tokens[-1]
+    if abs(power) >= STEEPEST:
+        return [*cells, "they follow no power of the tokens, so nothing is said of longer runs."]
     return [
         *cells,
         f"R(T) = {first:.3f} {slope:+.3f} · (T / {last:,.0f})^{power:.3f}; at twice the tokens "
-        f"{law.at(2 * last):.1%}, if their rates fell as slowly",
+        f"{law.at(2 * last):.1%}, were the learning rate to go on as it did",
     ]
 
 

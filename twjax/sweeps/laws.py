@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +26,8 @@ GAMMA = (-1.0, 4.0)
 FREE = 2
 # Evaluations of a run that tell the three parameters of its course.
 TIMES = 4
+# The power of tokens in the law of critical ratios.
+STEEPEST = 3.0
 # From so many residuals on their median says how far they spread, whatever a few of them do.
 MANY = 8
 
@@ -352,10 +355,14 @@ def critical_law(tokens: Sequence[float], ratios: Sequence[float]) -> Critical:
     def off(p: Array) -> Array:
         return p[0] + p[1] * t ** p[2] - r
 
-    bounds = ([-np.inf, -np.inf, -3.0], [np.inf, np.inf, 3.0])
+    bounds = ([-np.inf, -np.inf, -STEEPEST], [np.inf, np.inf, STEEPEST])
     starts = [(r[-1] - b, b, s) for b in (0.1, -0.1) for s in (-0.5, 0.5)]
     found = min(
         (optimize.least_squares(off, start, bounds=bounds) for start in starts),
         key=lambda one: one.cost,
     )
-    return Critical(tuple(tokens), tuple(ratios), tuple(found.x))
+    first, slope, power = map(float, found.x)
+    if abs(power) > 0.99 * STEEPEST:
+        # The solver stays just within its bounds.
+        power = math.copysign(STEEPEST, power)
+    return Critical(tuple(tokens), tuple(ratios), (first, slope, power))

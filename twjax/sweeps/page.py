@@ -34,14 +34,17 @@ def write_page(results: Results, folder: pathlib.Path) -> pathlib.Path:
         states = collections.Counter(p.state for p in results.points if p.state != "finished")
         shown = ", ".join(f"{count} {state}" for state, count in states.items())
         body.append(f'<p class="warn">Not finished: {clean(shown)}.</p>')
-    if results.outcomes:
-        body.append(f"<h2>At the end of each point</h2>{_table(results)}")
+    units = list(dict.fromkeys(map(results.unit, results.outcomes)))
+    if units:
+        shown = f", {UNITS[units[0]]}" if len(units) == 1 else ""
+        body.append(f"<h2>At the end of each point{shown}</h2>{_table(results)}")
     charts = [chart for label in results.settings for chart in _over_setting(results, label)]
+    charts += [_courses(results, name) for name in results.outcomes]
     if charts:
-        body.append(f'<h2>Over what was swept</h2><div class="charts">{"".join(charts)}</div>')
-    charts = [_courses(results, name) for name in results.outcomes]
-    if charts:
-        body.append(f'<h2>While training</h2><div class="charts">{"".join(charts)}</div>')
+        body.append(
+            "<h2>Over what was swept, and while training</h2>"
+            f'<div class="charts">{"".join(charts)}</div>'
+        )
     note = "The best finished point of each column is marked. Values are of the last evaluation."
     path = folder / PAGE
     with atomic_writer(path) as file:
@@ -52,10 +55,10 @@ def write_page(results: Results, folder: pathlib.Path) -> pathlib.Path:
 def _table(results: Results) -> str:
     names = results.outcomes
     best = {name: point.name for name in names if (point := results.best(name))}
+    several = len(set(map(results.unit, names))) > 1
+    units = [f' <span class="soft">{UNITS[results.unit(n)]}</span>' * several for n in names]
     heads = "".join(
-        f'<th class="n">{clean(name)} <span class="soft">{clean(UNITS[results.unit(name)])}</span>'
-        "</th>"
-        for name in names
+        f'<th class="n">{clean(name)}{unit}</th>' for name, unit in zip(names, units, strict=True)
     )
     rows = []
     for point in results.points:
