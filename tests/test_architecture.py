@@ -32,21 +32,24 @@ ROOMS = {
     "huggingface": {"config", "vocab", "models", "parallel", "training"},
     "planning": ALL,
     "report": ALL | {"planning"},
-    "cli": ALL | {"planning", "report", "cli"},
+    "sweeps": {"config", "data", "training", "report"},
+    "cli": ALL | {"planning", "report", "sweeps", "cli"},
     "__main__": {"cli"},
     "tasks": {"data", "corpus", "vocab", "tasks"},
-    "launch": ALL | {"planning", "report", "cli", "launch"},
+    "launch": ALL | {"planning", "report", "sweeps", "cli", "launch"},
 }
 # Where a room may import only one file of another.
 ONLY = {
     ("parallel", "models"): {"twjax.models.spec"},
     ("models", "parallel"): {"twjax.parallel.sharding"},
     ("huggingface", "training"): {"twjax.training.checkpoint"},
+    ("sweeps", "training"): {"twjax.training.ledger"},
 }
 TRAINER_SIDE = {f"twjax.data.{name}" for name in ("rows", "mixture", "loader", "effective")}
 SEQIO_SIDE = {f"twjax.data.{name}" for name in
               ("vocabulary", "preprocessors", "sources", "packing", "cache")}  # fmt: skip
 TRAINERS = {"training", "tuning", "evaluation", "models", "parallel", "planning", "report"}
+TRAINERS |= {"sweeps"}
 TENSORFLOW = {"seqio", "tensorflow", "tensorflow_text", "tensorflow_datasets"}
 # The one file of the corpus room that reads TFDS's files, when a build names some.
 TFDS = "twjax.corpus.sources.tfds"

@@ -32,6 +32,7 @@ COMMANDS = {
     "watch": "twjax.cli.watch",
     "track": "twjax.cli.track",
     "pairs": "twjax.cli.pairs",
+    "sweep": "twjax.cli.sweep",
     "report": "twjax.cli.report",
     "doctor": "twjax.cli.doctor",
 }
