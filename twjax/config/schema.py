@@ -18,6 +18,7 @@ from twjax.config.keeping import Adapter, Distillation
 from twjax.config.model import Model
 from twjax.config.model import RopeScaling as RopeScaling
 from twjax.config.optimization import Optimizer, Schedule
+from twjax.config.screening import Screening as Screening
 from twjax.config.suite import Suite
 from twjax.config.tracking import Tracking
 

@@ -62,7 +62,7 @@ class MetricsLog:
         if write:
             # Only the newest can have been cut off by a kill.
             torn = step not in self._evaluated
-            kept = [r for r in records if not (torn and r["kind"] == "eval" and r["step"] == step)]
+            kept = [r for r in records if r["kind"] == "train" or r["step"] < step or not torn]
             with atomic_writer(self._path) as file:
                 file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in kept)
             self._file = self._path.open("a", encoding="utf-8")
@@ -130,11 +130,15 @@ class MetricsLog:
         return {name: value for name, value in record.items() if isinstance(value, (int, float))}
 
     def evaluation(self, step: int, records: list[dict[str, Any]]) -> None:
-        """Writes one line a task."""
+        """Writes one line a task, those of held-out rows last: with them an evaluation is whole."""
         self._evaluated.add(step)
-        for record in records:
-            self._line({"kind": "eval", "step": step, "train_tokens": self._tokens, **record})
-            self._scalar(f"eval/{record['task']}/bits_per_byte", record["bits_per_byte"], step)
+        for record in sorted(records, key=lambda r: r.get("kind", "eval") == "eval"):
+            line = {"kind": "eval", "step": step, "train_tokens": self._tokens, **record}
+            self._line(line)
+            shown = ["bits_per_byte"] if line["kind"] == "eval" else line
+            for name in shown:
+                if isinstance(line[name], float):
+                    self._scalar(f"{line['kind']}/{line['task']}/{name}", line[name], step)
         self._sync()
 
     def close(self) -> None:
