@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 
+import jax
+import numpy as np
 import pytest
 
 from tests import tiny
@@ -19,7 +21,10 @@ from twjax import storage
 from twjax.config import Checkpoint, ConfigError
 from twjax.evaluation import follow
 from twjax.evaluation.records import Records
+from twjax.models.network import network as declare
+from twjax.parallel.mesh import make_mesh
 from twjax.training import ledger
+from twjax.training.source import Source
 
 STEPS = tiny.LONG_STEPS
 
@@ -74,32 +79,73 @@ def test_kill_dash_nine_of_the_follower_neither_repeats_nor_loses(config, unbrok
     run_dir = tmp_path / "run"
     shutil.copytree(unbroken[0], run_dir)
     chance = random.Random(0)
-    before = -1
-    for _ in range(2):
-        beside = follower(run_dir, "--rows", 4)
-        log = run_dir / "evaluations.jsonl"
-        while beside.poll() is None and len(storage.read_json_lines(log)) <= before + 1:
-            time.sleep(0.002)
-        time.sleep(chance.random() * 0.3)
-        beside.kill()
-        beside.communicate()
-        assert beside.returncode == -signal.SIGKILL
-        before = len(storage.read_json_lines(log))
-    assert 0 < before < 2 * len(follow.steps_on_disk(run_dir))
+    beside = follower(run_dir, "--rows", 4)
+    log = run_dir / "evaluations.jsonl"
+    while beside.poll() is None and not storage.read_json_lines(log):
+        time.sleep(0.002)
+    time.sleep(chance.random() * 0.1)
+    beside.kill()
+    beside.communicate()
+    assert beside.returncode == -signal.SIGKILL
+    before = len(storage.read_json_lines(log)) // 2
     with log.open("a") as file:
         file.write('{"kind": "eval", "step": 7, "ta')
     end = follower(run_dir, "--rows", 4)
     output, _ = end.communicate(timeout=120)
     assert end.returncode == 0, output
     steps = follow.steps_on_disk(run_dir)
+    assert 0 < before < len(steps)
+    assert f"{len(steps) - before} checkpoint(s) evaluated" in output
     assert recorded(run_dir).keys() == {(step, task) for step in steps for task in ("a", "b")}
-    again = tiny.twjax("eval", "--follow", run_dir, "--rows", 4)
-    assert again.returncode == 0 and "0 checkpoint(s) evaluated" in again.stderr
     # One by hand, of a task that was left out; what is there stays.
     log.write_text("".join(x for x in log.open() if '"task": "b"' not in x))
     one = tiny.twjax("eval", run_dir, "--record", "--rows", 4)
     assert one.returncode == 0, one.stderr
     assert (STEPS, "b") in recorded(run_dir)
+
+
+@pytest.mark.slow
+def test_what_is_read_while_it_is_deleted_is_whole_or_left_out(unbroken, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(unbroken[0], run_dir)
+    source, kept = Source.open(run_dir), Source.open(unbroken[0])
+    network, mesh = declare(source.run.model), make_mesh(source.run.mesh)
+    chance = random.Random(0)
+    threads = []
+
+    def delete(step, seconds):
+        time.sleep(seconds)
+        shutil.rmtree(run_dir / "checkpoints" / str(step), ignore_errors=True)
+
+    with jax.set_mesh(mesh):
+        theirs, mine = kept.reader(network, mesh), source.reader(network, mesh)
+        read = follow.reading(run_dir, mine)
+        # Compiled, and how long it takes.
+        began = time.perf_counter()
+        read(source.step)
+        usual = time.perf_counter() - began
+
+        def hurried(step):
+            if chance.random() < 0.8:
+                threads.append(
+                    threading.Thread(target=delete, args=(step, chance.random() * usual))
+                )
+                threads[-1].start()
+            return read(step)
+
+        def score(params, step):
+            equal = jax.tree.map(np.array_equal, params, theirs(step))
+            return [{"kind": "pairs", "task": "same", "preferred": all(jax.tree.leaves(equal))}]
+
+        parts = [follow.Part(frozenset({("pairs", "same")}), score)]
+        steps = follow.steps_on_disk(run_dir)
+        tally = follow.Follower(run_dir, hurried, parts).follow()
+    for thread in threads:
+        thread.join()
+    assert tally.evaluated and tally.gone and not tally.broken
+    assert tally.evaluated | tally.gone == steps
+    records = storage.read_json_lines(run_dir / "evaluations.jsonl")
+    assert {r["step"] for r in records} == tally.evaluated and all(r["preferred"] for r in records)
 
 
 def fake_run(run_dir, steps):
@@ -143,6 +189,10 @@ def scores(seen):
     return [follow.Part(frozenset({("eval", "a")}), score)]
 
 
+def counts(tally):
+    return len(tally.evaluated), len(tally.gone), len(tally.broken)
+
+
 def test_the_newest_comes_first_and_those_before_it_after(tmp_path):
     run_dir, seen = fake_run(tmp_path / "run", [10, 20, 30]), []
     parts = scores(seen)
@@ -154,14 +204,14 @@ def test_the_newest_comes_first_and_those_before_it_after(tmp_path):
 
     ledger.append(run_dir, "finish", 40)
     tally = follow.Follower(run_dir, read, parts).follow()
-    assert seen == [30, 20, 40, 10] and (tally.evaluated, tally.gone) == (4, 0)
+    assert seen == [30, 20, 40, 10] and counts(tally) == (4, 0, 0)
     seen.clear()
     # Only what was not evaluated of a step is.
     more = follow.Part(frozenset({("pairs", "p")}), lambda params, step: [
         {"kind": "pairs", "task": "p", "preferred": 0.5}
     ])  # fmt: skip
     tally = follow.Follower(run_dir, read, [*parts, more], every=20).follow()
-    assert not seen and tally.evaluated == 2
+    assert not seen and len(tally.evaluated) == 2
     records = storage.read_json_lines(run_dir / "evaluations.jsonl")
     assert [r["step"] for r in records if r["kind"] == "pairs"] == [40, 20]
 
@@ -180,7 +230,7 @@ def test_a_checkpoint_that_goes_while_it_is_read_counts_for_nothing(tmp_path, ca
 
     ledger.append(run_dir, "finish", 30)
     tally = follow.Follower(run_dir, read, scores(seen)).follow()
-    assert seen == [10] and (tally.evaluated, tally.gone, tally.broken) == (1, 2, 0)
+    assert seen == [10] and counts(tally) == (1, 2, 0)
     assert "step 30: the checkpoint was deleted" in capsys.readouterr().err
 
 
@@ -190,7 +240,7 @@ def test_one_that_stays_and_cannot_be_read_is_an_error_of_its_own(tmp_path):
     (run_dir / "checkpoints" / "20" / "other").touch()
     ledger.append(run_dir, "finish", 20)
     tally = follow.Follower(run_dir, reader(run_dir), scores(seen)).follow()
-    assert seen == [10] and (tally.broken, tally.gone) == (1, 0)
+    assert seen == [10] and counts(tally) == (1, 0, 1)
 
 
 def test_a_rollback_takes_out_what_was_evaluated_beyond_it(tmp_path):
@@ -207,7 +257,7 @@ def test_a_rollback_takes_out_what_was_evaluated_beyond_it(tmp_path):
         return [{"task": "a", "bits_per_byte": 7.0}]
 
     again = [follow.Part(parts[0].keys, score)]
-    assert follow.Follower(run_dir, reader(run_dir), again).follow().evaluated == 1
+    assert follow.Follower(run_dir, reader(run_dir), again).follow().evaluated == {20}
     records = storage.read_json_lines(run_dir / "evaluations.jsonl")
     assert [(r["step"], r["bits_per_byte"]) for r in records] == [(10, 0.1), (20, 7.0)]
     left = storage.read_json_lines(run_dir / "evaluations-abandoned-1.jsonl")
@@ -223,13 +273,13 @@ def test_a_rollback_takes_out_what_was_evaluated_beyond_it(tmp_path):
 
     add_checkpoint(run_dir, 30)
     tally = follow.Follower(run_dir, reader(run_dir), [follow.Part(parts[0].keys, slow)]).follow()
-    assert tally.evaluated == 0 and not any(step == 30 for step in Records(run_dir).done())
+    assert not tally.evaluated and not any(step == 30 for step in Records(run_dir).done())
 
 
 def test_a_run_without_an_end_is_left_after_a_while(tmp_path):
     run_dir, seen = fake_run(tmp_path / "run", [10]), []
     tally = follow.Follower(run_dir, reader(run_dir), scores(seen)).follow(idle_timeout=0.05)
-    assert tally.evaluated == 1
+    assert tally.evaluated == {10}
     with pytest.raises(TimeoutError, match="no checkpoint within"):
         follow.await_checkpoint(tmp_path / "other", 0.02)
 

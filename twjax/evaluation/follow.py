@@ -26,6 +26,8 @@ from twjax.training.source import CONFIG_FILE
 
 POLL_SECONDS = 1.0
 
+# Of each file of a checkpoint: number, size and time.
+Files = dict[str, tuple[int, int, int]]
 # The parameters of a step's checkpoint, and what all records of it have in common.
 Reading = Callable[[int], tuple[Any, dict[str, Any]]]
 
@@ -41,18 +43,26 @@ class Part:
     score: Callable[[Any, int], list[dict[str, Any]]]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Tally:
     """Steps that were evaluated, deleted before they were, and not readable."""
 
-    evaluated: int = 0
-    gone: int = 0
-    broken: int = 0
+    evaluated: set[int] = dataclasses.field(default_factory=set)
+    gone: set[int] = dataclasses.field(default_factory=set)
+    broken: set[int] = dataclasses.field(default_factory=set)
+
+    def note(self, step: int, where: set[int]) -> bool:
+        """Moves a step to one of the sets; returns whether it is new there."""
+        new = step not in where
+        for steps in (self.evaluated, self.gone, self.broken):
+            steps.discard(step)
+        where.add(step)
+        return new
 
     def __str__(self) -> str:
-        text = f"{self.evaluated} checkpoint(s) evaluated"
-        text += f", {self.gone} deleted before that" if self.gone else ""
-        return text + (f", {self.broken} not readable" if self.broken else "")
+        text = f"{len(self.evaluated)} checkpoint(s) evaluated"
+        text += f", {len(self.gone)} deleted before that" if self.gone else ""
+        return text + (f", {len(self.broken)} not readable" if self.broken else "")
 
 
 def await_checkpoint(run_dir: pathlib.Path, idle_timeout: float | None) -> None:
@@ -113,8 +123,8 @@ class Follower:
         self._run_dir, self._read, self._parts, self._every = run_dir, read, parts, every
         self._records = Records(run_dir)
         self._keys = frozenset().union(*(part.keys for part in parts))
-        # Tried in vain; until they are no longer there.
-        self._left: set[int] = set()
+        # Tried in vain, with the files that were there; until there are others.
+        self._left: dict[int, Files] = {}
         self.tally = Tally()
 
     def follow(self, idle_timeout: float | None = None) -> Tally:
@@ -141,32 +151,34 @@ class Follower:
 
     def _due(self, over: bool) -> list[int]:
         there = steps_on_disk(self._run_dir)
-        self._left &= there
+        self._left = {s: f for s, f in self._left.items() if s in there and f == self._files(s)}
+        for step in self.tally.broken - there:
+            self.tally.note(step, self.tally.gone)
         wanted = {step for step in there if step % self._every == 0}
         if over and there:
             wanted.add(max(there))
         done = self._records.done()
-        return sorted(s for s in wanted - self._left if not done.get(s, set()) >= self._keys)
+        return sorted(s for s in wanted - self._left.keys() if not done.get(s, set()) >= self._keys)
 
     def _evaluate(self, step: int, waiting: int) -> None:
         rollbacks = self._records.rollbacks()
-        folder = self._run_dir / FOLDER / str(step)
-        before = _files(folder)
+        before = self._files(step)
         params, about, problem = None, {}, None
         try:
             params, about = self._read(step)
         except Exception as error:
             problem = error
-        if not before or _files(folder) != before:
+        after = self._files(step)
+        if not before or after != before:
             # What a deletion had left may have been read as zeros: nothing of it counts.
-            self._left.add(step)
-            self.tally.gone += 1
-            say(f"step {step}: the checkpoint was deleted while it was read; going on.")
+            self._left[step] = after
+            if self.tally.note(step, self.tally.gone):
+                say(f"step {step}: the checkpoint was deleted while it was read; going on.")
             return
         if problem is not None:
-            self._left.add(step)
-            self.tally.broken += 1
-            say(f"step {step}: {' '.join(str(problem).split())[:300]}")
+            self._left[step] = after
+            if self.tally.note(step, self.tally.broken):
+                say(f"step {step}: {' '.join(str(problem).split())[:300]}")
             return
         done = self._records.done().get(step, set())
         parts = [part for part in self._parts if not part.keys <= done]
@@ -176,10 +188,21 @@ class Follower:
             return self._records.rollbacks() == rollbacks
 
         if self._records.append(records, current):
-            self.tally.evaluated += 1
+            self.tally.note(step, self.tally.evaluated)
             say(f"step {step}: {_told(records)}" + (f"; {waiting} more" if waiting else ""))
         else:
             say(f"step {step}: the run has gone back in the meantime; not recorded.")
+
+    def _files(self, step: int) -> Files:
+        """Returns what identifies each file of a checkpoint; nothing where it is being deleted."""
+        folder, found = self._run_dir / FOLDER / str(step), {}
+        try:
+            for path in filter(pathlib.Path.is_file, folder.rglob("*")):
+                stat = path.stat()
+                found[str(path.relative_to(folder))] = stat.st_ino, stat.st_size, stat.st_mtime_ns
+        except FileNotFoundError:
+            return {}
+        return found
 
 
 def reading(run_dir: pathlib.Path, params: Callable[[int], Any]) -> Reading:
@@ -205,18 +228,6 @@ def record(run_dir: pathlib.Path, step: int, records: Sequence[dict[str, Any]]) 
     own = Records(run_dir)
     own.leave_abandoned()
     own.append([about | record for record in records])
-
-
-def _files(folder: pathlib.Path) -> dict[str, tuple[int, int, int]]:
-    """Returns what identifies each file below a folder; nothing where it is being deleted."""
-    found = {}
-    try:
-        for path in filter(pathlib.Path.is_file, folder.rglob("*")):
-            stat = path.stat()
-            found[str(path.relative_to(folder))] = stat.st_ino, stat.st_size, stat.st_mtime_ns
-    except FileNotFoundError:
-        return {}
-    return found
 
 
 def _told(records: Sequence[dict[str, Any]]) -> str:
