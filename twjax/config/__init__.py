@@ -17,6 +17,7 @@ from twjax.config.schema import (
     Schedule,
     Step,
     Suite,
+    Tracking,
     Vocabulary,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "Schedule",
     "Step",
     "Suite",
+    "Tracking",
     "Vocabulary",
     "compare",
     "flatten",
