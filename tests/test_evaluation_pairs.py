@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import pathlib
 import random
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from twjax.cli import main
+from twjax.config import Mesh, Model
 from twjax.corpus.document import Document, write_jsonl
 from twjax.corpus.variety import script, usage
 from twjax.evaluation import minimal_pairs, pairs
 from twjax.evaluation.minimal_pairs import Passage
 from twjax.evaluation.pairs import Pair, Probe
+from twjax.evaluation.scoring import Scorer
+from twjax.models.network import network
+from twjax.models.spec import init_weights
+from twjax.parallel.mesh import make_mesh
+from twjax.training.source import plain_run
 from twjax.vocab.tokenizer import Tokenizer
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -329,6 +338,60 @@ def test_all_ends_of_a_probe_are_asked_for_behind_the_same_ids(rows):
     assert next(requests, None) is None
 
 
+class Bytes(Merging):
+    """Bytes as ids, from 3 on."""
+
+    vocab_size = 259
+
+    def encode_batch(self, texts, threads=1, *, special=False):
+        return [[3 + byte for byte in text.encode()] for text in texts]
+
+
+@pytest.mark.slow
+def test_a_network_decides_as_its_forward_pass_does():
+    model = Model(
+        vocab_size=259, num_layers=1, embed_dim=8, num_heads=1, num_kv_heads=1, head_dim=8,
+        mlp_dim=16, init_std=0.5,
+    )  # fmt: skip
+    net = network(model)
+    params = init_weights(net.specs, jax.random.key(0))
+    scorer = Scorer(plain_run(model, "none"), net, make_mesh(Mesh()))
+    some = pairs.read_pairs(FILES / "terms.jsonl")[::60]
+    probes = pairs.read_probes(FILES / "identity.jsonl")[::20]
+
+    @jax.jit
+    def logits(tokens):
+        hidden = net.hidden(params, tokens, jnp.ones_like(tokens), dtype=jnp.float32,
+                            kind="reference")  # fmt: skip
+        return net.logits(params, hidden)
+
+    def likelihood(text: str, behind: str = "") -> float:
+        ids = [1, *(3 + byte for byte in (behind + text).encode())]
+        tokens = np.zeros((1, 256), np.int32)
+        tokens[0, : len(ids)] = ids
+        values = np.asarray(logits(tokens), np.float64)[0, : len(ids) - 1]
+        logs = values - np.log(np.exp(values).sum(-1, keepdims=True))
+        each = logs[np.arange(len(ids) - 1), ids[1:]]
+        return each[len(behind.encode()) :].sum()
+
+    scores = scorer(params, pairs.pair_requests(some, Bytes()))
+    sides = [text for pair in some for text in (pair.taiwan, pair.mainland)]
+    np.testing.assert_allclose(
+        [score.log_likelihood for score in scores], list(map(likelihood, sides)), rtol=1e-5
+    )
+    rates = np.array([likelihood(text) / len(text.encode()) for text in sides]).reshape(-1, 2)
+    share = pairs.pairs_record(some, scores, 0, "terms")["preferred"]
+    assert share == pytest.approx(np.mean(rates[:, 0] > rates[:, 1])) and 0 < share < 1
+    scores = scorer(params, pairs.probe_requests(probes, Bytes()))
+    right = [
+        max(likelihood(end, probe.prompt) / len(end.encode()) for end in probe.right)
+        > max(likelihood(end, probe.prompt) / len(end.encode()) for end in probe.wrong)
+        for probe in probes
+    ]
+    share = pairs.probes_record(probes, scores, 0, "identity")["right"]
+    assert share == pytest.approx(np.mean(right)) and 0 < share < 1
+
+
 # --- Making pairs.
 
 SENTENCES = [
@@ -379,7 +442,7 @@ def test_what_is_trained_on_makes_no_pair():
 
 
 def test_the_order_of_texts_does_not_matter_and_no_word_has_too_many():
-    texts = [f"第{n}間公司的軟體在去年更新了{n}次，還會繼續開發。" for n in range(40)] + SENTENCES
+    texts = [f"第{n}間公司買了{n}套軟體{n}次，還會繼續開發新東西。" for n in range(40)] + SENTENCES
     built = minimal_pairs.build(passages(texts), most=3, scripts=5)
     shuffled = passages(texts)
     random.Random(0).shuffle(shuffled)
@@ -389,6 +452,18 @@ def test_the_order_of_texts_does_not_matter_and_no_word_has_too_many():
     assert terms.count(("軟體", "軟件")) == 3 and terms.count(()) == 5
     assert len({pair.id for pair in built.pairs}) == len(built.pairs)
     assert len({pair.taiwan for pair in built.pairs}) == len(built.pairs)
+
+
+def test_variants_of_one_sentence_make_one_pair():
+    texts = [f"{name}公司自己設計的軟體都放在這裡給人用。" for name in ("大大", "小小", "高高")]
+    built = minimal_pairs.build(passages(texts), scripts=0)
+    assert len(built.pairs) == 1 and built.left_out["enough of the word"] == 2
+
+
+def test_a_part_of_a_sentence_to_do_without_makes_no_pair():
+    held = [Passage(f"他說過：「{SENTENCES[0]}」大家都笑了。", "", "other", "x", "y")]
+    built = minimal_pairs.build(passages(), without=held)
+    assert built.pairs and SENTENCES[0] not in {pair.taiwan for pair in built.pairs}
 
 
 def test_the_command_makes_files_that_it_accepts(tmp_path, capsys):
@@ -401,5 +476,10 @@ def test_the_command_makes_files_that_it_accepts(tmp_path, capsys):
     files = [str(tmp_path / "out" / name) for name in ("terms.jsonl", "scripts.jsonl")]
     assert main(["pairs", "check", *files, str(FILES / "identity.jsonl")]) == 0
     assert "probes" in capsys.readouterr().out
-    assert main([*build, "--without", str(tmp_path / "a.jsonl.gz")]) == 1
+    # What is trained on is done without, whatever language it is said to be in.
+    trained = dataclasses.replace(document, id="b", lang="und")
+    write_jsonl(tmp_path / "b.jsonl.gz", [trained])
+    assert main([*build, "--without", str(tmp_path / "b.jsonl.gz")]) == 1
     assert "no sentence makes a pair" in capsys.readouterr().err
+    assert main(["pairs", "build", str(tmp_path / "b.jsonl.gz"), *build[3:]]) == 1
+    assert "document in another language 1" in capsys.readouterr().err

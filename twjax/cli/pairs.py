@@ -69,17 +69,23 @@ def _build(args: argparse.Namespace) -> int:
     from twjax.progress import track
 
     output = storage.local_folder(args.output)
-    held = minimal_pairs.passages(
-        track(minimal_pairs.read(args.without), None, "read what to do without", "document")
+
+    def passages(paths: list[str], label: str, left_out: Counter[str], every: bool):
+        documents = track(minimal_pairs.read(paths, left_out), None, label, "document")
+        return minimal_pairs.passages(documents, left_out, every_language=every)
+
+    left_out, unread = Counter[str](), Counter[str]()
+    built = minimal_pairs.build(
+        passages(args.texts, "read texts", left_out, False),
+        without=passages(args.without, "read what to do without", unread, True),
+        most=args.most,
+        scripts=args.scripts,
     )
-    found = minimal_pairs.passages(
-        track(minimal_pairs.read(args.texts), None, "read texts", "document")
-    )
-    built = minimal_pairs.build(found, without=held, most=args.most, scripts=args.scripts)
+    left_out += built.left_out
     if not built.pairs:
         raise ValueError(
             f"{', '.join(args.texts)}: no sentence makes a pair; texts must have lang zh-TW. "
-            f"Left out: {_listed(built.left_out)}."
+            f"Left out: {_listed(left_out)}."
         )
     for kind, name in (("term", "terms.jsonl"), ("script", "scripts.jsonl")):
         pairs = [pair for pair in built.pairs if pair.kind == kind]
@@ -89,7 +95,9 @@ def _build(args: argparse.Namespace) -> int:
     of = Counter((pair.source.partition(" ")[0], pair.license) for pair in built.pairs)
     for (source, license), number in of.most_common():
         print(f"  {number:>6,}  {source}  {license}")
-    print(f"left out: {_listed(built.left_out)}")
+    print(f"left out: {_listed(left_out)}")
+    if unread:
+        print(f"of --without: {_listed(unread)}")
     return 0
 
 

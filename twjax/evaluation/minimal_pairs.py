@@ -4,8 +4,9 @@ A pair of kind "term" has a sentence with one of Taiwan's words of the usage tab
 sentence with the mainland's word in Traditional characters; it is kept only if the table finds no
 mainland word in the first and that very word, at that place, in the second: so the conditions of
 the table hold, and both sides are what they are said to be. Words that are ordinary in Taiwan as
-well (note "keep") make none, unless the table says beside what they aren't. Where a mainland edition of the sentence is at hand, it must have the
-mainland's word; without one, words of Taiwan that have another meaning as well make none.
+well (note "keep") make none, unless the table says beside what they aren't. Where a mainland
+edition of the sentence is at hand, it must have the mainland's word; without one, words of Taiwan
+that have another meaning as well make none.
 
 A pair of kind "script" has a sentence without mainland words, and itself in Simplified characters.
 """
@@ -22,7 +23,7 @@ import regex
 
 from twjax.corpus.codepoints import View
 from twjax.corpus.conversion import opencc
-from twjax.corpus.document import Document, corpus_shards, read_corpus
+from twjax.corpus.document import Document, read_corpus
 from twjax.corpus.quality.phrases import Phrases
 from twjax.corpus.sources import reading
 from twjax.corpus.text.wraps import unwrap
@@ -59,7 +60,8 @@ _AMBIGUOUS = (
 _SHIELDS = (
     "投資訊息 工資訊息 語音訊息 影音訊 音訊號 內建築 內建造 內建置 內建物 全球資訊網路 親民黨 "
     "哥布林 布林線 軟體動物 前線上 路線上 防線上 主線上 平線上 跑線上 外送入 外送貨 外送來 "
-    "資料結構化 分散式資源班 可變數值 多的變數 投影片 錄影音 錄影本 命令列管 快取得 通知列席 品質差異"
+    "資料結構化 分散式資源班 可變數值 多的變數 投影片 錄影音 錄影本 命令列管 快取得 通知列席 "
+    "品質差異"
 )
 
 
@@ -80,32 +82,47 @@ class Built(NamedTuple):
     left_out: Counter[str]
 
 
-def read(paths: Sequence[str | os.PathLike[str]]) -> Iterator[Document]:
-    """Yields documents of corpus folders and of any files that a corpus is built from."""
+def read(paths: Sequence[str | os.PathLike[str]], left_out: Counter[str]) -> Iterator[Document]:
+    """Yields documents of corpus folders and of any files that a corpus is built from.
+
+    What can't be read is counted in `left_out`.
+    """
     for path in paths:
         if os.path.isfile(os.path.join(path, "manifest.json")):
-            corpus_shards(path)
             yield from read_corpus(path)
             continue
         reading.check_format(path)
         for piece in reading.pieces(os.fspath(path), path, reading.PIECE_BYTES):
-            yield from reading.read(piece)[0]
+            documents, rejections = reading.read(piece)
+            left_out.update(f"unreadable: {rejection.reason}" for rejection in rejections)
+            yield from documents
 
 
-def passages(documents: Iterable[Document]) -> Iterator[Passage]:
-    """Yields the sentences of documents in Taiwan's Chinese, and the units of parallel ones."""
+def passages(
+    documents: Iterable[Document], left_out: Counter[str], *, every_language: bool = False
+) -> Iterator[Passage]:
+    """Yields the sentences of documents in Taiwan's Chinese, and the units of parallel ones.
+
+    Documents in other languages, unless `every_language` is asked for, and units with a line break
+    inside are counted in `left_out`.
+    """
     for document in documents:
         about = (document.id, document.source, document.license)
         languages = document.meta.get("languages", "").split()
         if "zh-TW" in languages:
             for block in document.text.split("\n\n"):
-                sides = dict(zip(languages, block.split("\n"), strict=False))
-                if len(sides) == block.count("\n") + 1 == len(languages):
-                    yield Passage(sides["zh-TW"].strip(), sides.get("zh-CN", ""), *about)
-        elif document.lang in ("zh-TW", "zh-Hant-TW"):
+                sides = block.split("\n")
+                if len(sides) != len(languages):
+                    left_out["unit of several lines"] += 1
+                    continue
+                of = dict(zip(languages, sides, strict=True))
+                yield Passage(of["zh-TW"].strip(), of.get("zh-CN", ""), *about)
+        elif every_language or document.lang in ("zh-TW", "zh-Hant-TW"):
             text = unwrap([document.text.replace("\r\n", "\n")])[0][0]
             for sentence in _END.split(text):
                 yield Passage(_LEAD.sub("", sentence.strip()), "", *about)
+        else:
+            left_out["document in another language"] += 1
 
 
 def build(
@@ -122,7 +139,8 @@ def build(
     """
     held = list(without)
     documents = {passage.document for passage in held}
-    sentences = {usage.fold(passage.text) for passage in held}
+    text = "\n".join(usage.fold(passage.text) for passage in held)
+    sentences = set(text.split("\n"))
     left_out: Counter[str] = Counter()
     usable: dict[str, Passage] = {}
     for passage in found:
@@ -140,10 +158,11 @@ def build(
     clean = [not words for words in lexicon.find([p.text for p in chosen])]
     left_out["has a mainland word"] += clean.count(False)
     chosen = [passage for passage, fine in zip(chosen, clean, strict=True) if fine]
-    terms = _terms(chosen, lexicon, most, left_out)
+    # A sentence may be a part of one to do without; that takes long, so it is asked of few.
+    terms = _terms(chosen, lexicon, most, text, left_out)
     used = {pair.taiwan for pair in terms}
     rest = [passage for passage in chosen if passage.text not in used]
-    return Built([*terms, *_scripts(rest, scripts)], +left_out)
+    return Built([*terms, *_scripts(rest, scripts, text)], +left_out)
 
 
 def _unfit(text: str) -> str:
@@ -166,7 +185,11 @@ class _Candidate(NamedTuple):
 
 
 def _terms(
-    chosen: Sequence[Passage], lexicon: usage.Lexicon, most: int, left_out: Counter[str]
+    chosen: Sequence[Passage],
+    lexicon: usage.Lexicon,
+    most: int,
+    held: str,
+    left_out: Counter[str],
 ) -> list[Pair]:
     table, words = _inverted(lexicon)
     candidates: dict[str, list[_Candidate]] = defaultdict(list)
@@ -189,11 +212,12 @@ def _terms(
         number = 0
         for candidate in sorted(candidates[word], key=lambda candidate: candidate.rank):
             near = {f"{candidate.before}~", f"~{candidate.after}"}
-            if number == most or candidate.pair.taiwan in taken or near & seen:
+            text = candidate.pair.taiwan
+            if number == most or text in taken or near & seen or usage.fold(text) in held:
                 continue
             seen |= near
             number += 1
-            taken.add(candidate.pair.taiwan)
+            taken.add(text)
             pairs.append(candidate.pair)
     left_out["enough of the word"] += sum(map(len, candidates.values())) - len(pairs)
     return pairs
@@ -218,7 +242,7 @@ def _inverted(lexicon: usage.Lexicon) -> tuple[dict[str, list[usage.Term]], Phra
     """Returns the terms of each of Taiwan's words, and these words ready for searching."""
     table: dict[str, list[usage.Term]] = defaultdict(list)
     spellings: dict[str, str] = {}
-    shields = _SHIELDS.split()
+    shields: list[str] = [*_SHIELDS.split()]
     for term in lexicon.terms:
         if len(term.taiwan) < 2:
             continue
@@ -269,15 +293,16 @@ def _plain(word: str) -> str:
     return word.replace("臺", "台")
 
 
-def _scripts(rest: Sequence[Passage], number: int) -> list[Pair]:
+def _scripts(rest: Sequence[Passage], number: int, held: str) -> list[Pair]:
     convert = opencc.converter("tw2s")
     pairs = []
     for passage in sorted(rest, key=lambda passage: _rank(passage.text)):
         if len(pairs) == number:
             break
-        text = convert(passage.text)
+        text, folded = convert(passage.text), usage.fold(passage.text)
         changed = sum(a != b for a, b in zip(passage.text, text, strict=False))
-        if len(text) == len(passage.text) and changed >= _LEAST_CHANGED:
+        # Where OpenCC chose between characters (計畫, 计划), more than the script differs.
+        if changed >= _LEAST_CHANGED and usage.fold(text) == folded and folded not in held:
             pairs.append(_pair(passage, "script", text, ()))
     return pairs
 
