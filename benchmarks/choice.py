@@ -20,8 +20,14 @@ import subprocess
 import sys
 import time
 
+from twjax.config.suite import Style
+from twjax.evaluation.choice import Choice, Form
+from twjax.evaluation.items import Items, read_items
+from twjax.vocab.tokenizer import Tokenizer
+from twjax.vocab.tokenizer_load import load_vocabulary
+
 EXAM = "configs/evaluations/civil_exam.jsonl.gz"
-SETTINGS = (("letters", 0), ("texts", 0), ("letters", 5))
+SETTINGS: tuple[tuple[Style, int], ...] = (("letters", 0), ("texts", 0), ("letters", 5))
 BATCHES = (1, 16)
 VOCABULARY = 32_000
 
@@ -121,24 +127,20 @@ def make_model(work: pathlib.Path) -> None:
         sys.exit("The model couldn't be converted.")
 
 
-def asked(style: str, shots: int, limit: int):
-    """Returns the questions, and those that come before each as examples."""
-    from twjax.evaluation.choice import Form
-    from twjax.evaluation.items import read_items
-
+def asked(style: Style, shots: int, limit: int, model: Tokenizer) -> tuple[Items, Choice]:
+    """Returns the questions, and those that are asked."""
     items = read_items(EXAM, "Suite.choice of exam")
-    return items, Form(style, "zh-TW"), {"shots": shots, "limit": limit}  # type: ignore[arg-type]
+    form = Form(style, "zh-TW")
+    return items, Choice.prepare("exam", items, model, form, shots=shots, limit=limit)
 
 
 def ours(work: pathlib.Path, limit: int) -> dict:
     import jax
 
-    from twjax.evaluation.choice import Choice
     from twjax.evaluation.scoring import Scorer
     from twjax.models.network import network as declare
     from twjax.parallel.mesh import mesh_here
     from twjax.training.source import Source
-    from twjax.vocab.tokenizer_load import load_vocabulary
 
     source = Source.open(work / "ours")
     network, mesh = declare(source.run.model), mesh_here(source.run.mesh)
@@ -147,14 +149,13 @@ def ours(work: pathlib.Path, limit: int) -> dict:
         params = source.params(network, mesh)
     found = {}
     for style, shots in SETTINGS:
-        items, form, settings = asked(style, shots, limit)
-        scorer, seconds, logs = Scorer(source.run, network, mesh), [], []
+        scorer, seconds, logs, count = Scorer(source.run, network, mesh), [], [], 0
         for _ in range(2):
             began = time.perf_counter()
-            choice = Choice.prepare("exam", items, model, form, **settings)
+            _, choice = asked(style, shots, limit, model)
             logs = [s.log_likelihood for s in scorer(params, choice.flat())]
             seconds.append(time.perf_counter() - began)
-        count = len(choice.items)
+            count = len(choice.items)
         found[f"{style}, {shots} shots"] = {
             "first": seconds[0], "again": seconds[1], "logs": logs, "questions": count
         }  # fmt: skip
@@ -162,23 +163,19 @@ def ours(work: pathlib.Path, limit: int) -> dict:
 
 
 def theirs(work: pathlib.Path, limit: int) -> dict:
-    from lm_eval.api.instance import Instance
-    from lm_eval.models.huggingface import HFLM
-
-    from twjax.evaluation.choice import Choice
-    from twjax.vocab.tokenizer_load import load_vocabulary
+    from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
+    from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports]
 
     model = load_vocabulary(work / "hf")
     found = {}
     for style, shots in SETTINGS:
-        items, form, settings = asked(style, shots, limit)
-        choice = Choice.prepare("exam", items, model, form, **settings)
+        items, choice = asked(style, shots, limit, model)
         shown: dict[str, list] = {}
         for item in items.items:
             shown.setdefault(item.subject, []).append(item)
         pairs = []
         for item in choice.items:
-            context, answers = form.ask(item, shown[item.subject][:shots])
+            context, answers = choice.form.ask(item, shown[item.subject][:shots])
             pairs += [(context, answer) for answer in answers]
         requests = [Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(pairs)]
         seconds, logs = {}, []

@@ -10,9 +10,12 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
-from lm_eval.api.instance import Instance
-from lm_eval.api.model import LM
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
+from lm_eval.api.model import LM  # pyright: ignore[reportMissingImports]
+from lm_eval.utils import (  # pyright: ignore[reportMissingImports]
+    get_rolling_token_windows,
+    make_disjoint_window,
+)
 
 from twjax.config import Run
 from twjax.evaluation.batching import Request

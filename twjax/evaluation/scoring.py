@@ -254,7 +254,7 @@ def _read(
     hidden_BSD = network.hidden(
         params, tokens_BS, segment_ids_BS, dtype=jnp.dtype(dtype), kind=kind
     )
-    return _answers(network, params, hidden_BSD, *asked, out)
+    return _answers(out, network, params, hidden_BSD, *asked)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -291,7 +291,7 @@ def _extend(
     tokens_BT = constrain(tokens_BT, "batch", None)
     # What stands behind a row's end is seen by nothing before it, and the cache isn't kept.
     hidden_BTD, _ = network.extend(params, tokens_BT, cache.taken(owners_B))
-    return _answers(network, params, hidden_BTD, *asked, out)
+    return _answers(out, network, params, hidden_BTD, *asked)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -316,17 +316,17 @@ def _translate(
         dtype=jnp.dtype(dtype),
         kind=kind,
     )
-    return _answers(network, params, hidden_BTD, *asked, out)
+    return _answers(out, network, params, hidden_BTD, *asked)
 
 
 def _answers(
+    out: Any,
     network: AnyNetwork,
     params: Any,
     hidden_BSD: jax.Array,
     rows_P: jax.Array,
     columns_P: jax.Array,
     ids_PK: jax.Array,
-    out: Any,
 ) -> tuple[jax.Array, jax.Array]:
     """Returns ln P of each id [P, K] and the likeliest id [P]; logits are of the places alone."""
     hidden_PD = hidden_BSD[rows_P, columns_P]
@@ -342,4 +342,5 @@ def _answers(
     )  # fmt: skip
     logs, best = jax.lax.map(piece, parts)
     logs_PK, best_P = logs.reshape(ids_PK.shape), best.reshape(-1)
-    return tuple(jax.lax.with_sharding_constraint(x, out) for x in (logs_PK, best_P))
+    logs_PK = jax.lax.with_sharding_constraint(logs_PK, out)
+    return logs_PK, jax.lax.with_sharding_constraint(best_P, out)

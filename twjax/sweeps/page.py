@@ -9,7 +9,8 @@ import statistics
 from collections.abc import Sequence
 
 from twjax.report import shell
-from twjax.report.chart import Axis, Line, clean, line_chart
+from twjax.report.chart import Axis, Line, line_chart
+from twjax.report.frame import clean
 from twjax.report.scale import Curve, fixed
 from twjax.storage import atomic_writer
 from twjax.sweeps.results import Result, Results
