@@ -160,7 +160,8 @@ def _told(kind: str, record: Mapping[str, Any]) -> tuple[str, Sign | None]:
         return f"the run begins {_origin(record)}{_machine(record)}", None
     if kind == "resume":
         changes = record.get("changes")
-        names = [str(c).split(" = ")[0].removeprefix("- ") for c in changes or ()]
+        listed = changes if isinstance(changes, list) else []
+        names = [str(change).split(" = ")[0].removeprefix("- ") for change in listed]
         with_changes = f", with other settings: {', '.join(names)}" if names else ""
         return f"the run goes on{_machine(record)}{with_changes}", "resume"
     if kind == "stop":
