@@ -26,8 +26,8 @@ COLUMNS = (
     "time",
     "paused_seconds",
 )
-# No float holds integers beyond this.
-_HUGE = 10**300
+# Beyond this an integer is no number of anything, and none that a float could hold.
+_HUGE = 10**18
 # Kinds of evaluations beside bits-per-byte.
 KINDS = ("choice", "pairs", "probes", "writing", "generation")
 
@@ -241,7 +241,7 @@ def _records(path: pathlib.Path, unreadable: dict[str, int]) -> Iterator[dict[st
 
 
 def _is_step(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and value >= 0
+    return isinstance(value, int) and 0 <= value < _HUGE
 
 
 def _count(unreadable: dict[str, int], path: pathlib.Path) -> None:
