@@ -65,7 +65,7 @@ def test_its_numbers_are_those_of_the_logs(run, language, data, evaluation, unkn
         task: f"{rows:,}" for task, rows in last["rows"].items()
     }
     for task, licenses in LICENSES.items():
-        named = {part.rsplit(" (", 1)[0] for part in read[task][1].split("; ")}
+        named = {part.rsplit(" (", 1)[0] for part in read[task][1].split("<br>")}
         assert (named if len(licenses) > 1 else {read[task][1]}) == set(licenses)
         assert read[task][3] == f"{sum(licenses.values()):,}"
     assert read["zh_cn_web"][1:5] == [unknown] * 4
@@ -124,11 +124,15 @@ def test_somebody_elses_readme_stays(run, tmp_path):
     said = write_cards(run, out, name="m", step=600)
     assert said == ["README.md, README.zh-TW.md: the model card"]
     own = (out / "README.md").read_text("utf-8")
+    assert "AutoTokenizer" not in own and "has no tokenizer" in own
     # A card of ours is written anew.
     assert write_cards(run, out, name="n", step=600) == said
     assert (out / "README.md").read_text("utf-8") == own.replace("# m\n", "# n\n").replace(
         "m is ", "n is "
     ).replace('"m"', '"n"')
+    (out / "tokenizer.json").write_text("{}")
+    write_cards(run, out, name="n", step=600)
+    assert "has no tokenizer" not in (out / "README.md").read_text("utf-8")
     (out / "README.md").write_text("# Somebody's\n")
     assert "MODEL_CARD.md, MODEL_CARD.zh-TW.md" in write_cards(run, out, name="m", step=600)[0]
     assert (out / "README.md").read_text() == "# Somebody's\n"

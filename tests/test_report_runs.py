@@ -5,9 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import pathlib
 import re
+import tempfile
 
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from tests.report_side import (
     LICENSES,
@@ -26,6 +30,7 @@ from twjax.report.events import happened
 from twjax.report.provenance import consumed, corpora_of
 from twjax.report.read import read_run
 from twjax.report.speed import goodput, unknown_peak, utilization
+from twjax.report.summary import compare as compare_runs
 
 HOSTILE = "</script><img src=http://evil.example/x onerror=alert(2)>\"'><svg onload=alert(3)>"
 
@@ -124,6 +129,16 @@ def test_the_budget_is_drawn_as_the_run_saw_it(page, steered):
     rise = TASKS["en_web"] * (WITH_REPLAY["en_web"] - 1)
     row = page.source.split("protected domain</th>")[1].split('"row">en_web</th>')[1]
     assert ">0.100</td>" in row and f">{rise:.3f}</td>" in row and f"{rise / 0.1:.0%}" in row
+
+
+def test_the_domains_of_a_budget_are_those_to_keep(tmp_path):
+    run = make_steered(tmp_path / "run")
+    assert compare_runs([read_run(run)]).protected == ("en_web", "zh_cn_web")
+    text = (run / "config.gin").read_text().replace("'zh_cn_web': 0.1}\nBudget", "}\nBudget")
+    (run / "config.gin").write_text(text.replace(", 'zh_cn_web': 'zh_cn_web'}", "}"))
+    assert compare_runs([read_run(run)]).protected == ("en_web",)
+    named = Roles(protected=("zh_cn_web",))
+    assert compare_runs([read_run(run)], named).protected == ("zh_cn_web",)
 
 
 def test_decisions_are_marked_and_told_in_words(page, steered):
@@ -302,6 +317,50 @@ def test_hostile_text_does_nothing_anywhere(tmp_path):
     assert {tag for tag, _ in page.tags} <= clean
     assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
     assert "alert(3)" in page.text
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**12), 10**12)
+    | st.floats()
+    | st.sampled_from(["", "a", "2026-11-18T11:06:40+0000", "steer", "</script>", "decay"]),
+    lambda some: (
+        st.lists(some, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "en_web", "shares", "stages"]), some, max_size=3)
+    ),
+    max_leaves=6,
+)
+NAMES = (
+    "step task loss tokens bits_per_byte bytes accuracy stderr shots subjects preferred right "
+    "groups simplified_per_1000 metrics rows time step_seconds paused_seconds tokens_per_second "
+    "used shares action rate beyond look bits reading reading_from versions source changes from "
+    "events"
+)
+KINDS = ["train", "eval", "choice", "pairs", "probes", "writing", "generation", "start", "resume"]
+KINDS += ["baseline", "budget", "roll_back", "branch", "finish"]
+RECORDS = st.lists(
+    st.fixed_dictionaries(
+        {"kind": st.sampled_from(KINDS), "event": st.sampled_from(KINDS)},
+        optional=dict.fromkeys(NAMES.split(), VALUES) | {"step": st.integers(0, 700)},
+    ),
+    max_size=5,
+)
+
+
+# To shrink a failure takes minutes: each example writes files.
+@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(logged=RECORDS, beside=RECORDS, events=RECORDS, both=st.integers(0, 3))
+def test_whatever_a_log_holds_there_is_a_page(steered, logged, beside, events, both):
+    folder = pathlib.Path(tempfile.mkdtemp(dir=steered.parent))
+    (folder / "config.gin").write_text((steered / "config.gin").read_text())
+    for name, records in (("metrics", logged), ("evaluations", beside), ("ledger", events)):
+        kept = (steered / f"{name}.jsonl").read_text().splitlines()[: 40 if logged else 0]
+        lines = [*kept, *(json.dumps(record) for record in records)]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    page = Page(write_report([folder] if both else [folder, steered], folder / "r.html"))
+    hold_offline(page)
+    assert [tag for tag, _ in page.tags].count("script") == 1
 
 
 def test_a_comparison_shows_both_runs_in_every_measure(tmp_path):

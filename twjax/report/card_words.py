@@ -10,6 +10,7 @@ from collections.abc import Mapping
 class Words:
     """A card's own words in one language."""
 
+    comma: str
     other: str
     unknown: str
     lead: str
@@ -49,6 +50,7 @@ class Words:
     use: str
     use_text: str
     load: str
+    no_tokenizer: str
     versions: str
     written: str
     settings: Mapping[str, str]
@@ -56,6 +58,7 @@ class Words:
 
 
 ENGLISH = Words(
+    comma=", ",
     other="[繁體中文]({})",
     unknown="not recorded",
     lead=(
@@ -118,6 +121,7 @@ ENGLISH = Words(
         "names, laws and figures need checking. Test it on your own task before you use it."
     ),
     load="How to load it",
+    no_tokenizer="This folder has no tokenizer: the one that it was trained with belongs to it.",
     versions="Versions",
     written="Written by twjax {}.",
     settings={},
@@ -125,6 +129,7 @@ ENGLISH = Words(
 )
 
 CHINESE = Words(
+    comma="、",
     other="[English]({})",
     unknown="未記錄",
     lead=(
@@ -177,6 +182,7 @@ CHINESE = Words(
         "人名、法條與數字都需要查證。用在自己的工作之前，請先測試。"
     ),
     load="載入方式",
+    no_tokenizer="這個資料夾沒有附上 tokenizer；使用時須搭配訓練時的那一個。",
     versions="版本",
     written="由 twjax {} 產生。",
     settings={

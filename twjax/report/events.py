@@ -79,10 +79,34 @@ def planned(run: RunLog) -> list[tuple[int, dict[str, float]]]:
 def _readings(run: RunLog) -> list[tuple[int, float, Reading]]:
     """Returns what is read as (first step, step of the next one, reading)."""
     readings = list(run.history.readings)
+    if not all(isinstance(first, int) and _is_sound(reading) for first, reading in readings):
+        readings = []
     if not readings and run.settings.run is not None:
         readings = [(0, run.settings.run.reading)]
     ends = [*(first for first, _ in readings), float("inf")][1:]
     return [(first, end, reading) for (first, reading), end in zip(readings, ends, strict=True)]
+
+
+def _is_sound(reading: Reading) -> bool:
+    """Whether what a ledger says is read could be read; the file may be damaged."""
+
+    def shares(weights: Any) -> bool:
+        return all(isinstance(weight, (int, float)) for weight in weights.values())
+
+    def lengths(length: Any) -> bool:
+        return all(isinstance(n, int) for n in (length if isinstance(length, tuple) else [length]))
+
+    try:
+        return all(
+            series[0][0] == 0 and all(isinstance(at, int) and sound(value) for at, value in series)
+            for series, sound in (
+                (reading.stages, shares),
+                (reading.batches, lambda rows: isinstance(rows, int)),
+                (reading.lengths, lengths),
+            )
+        )
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return False
 
 
 def reading_at(run: RunLog, step: int) -> Reading | None:
@@ -160,7 +184,8 @@ def _told(kind: str, record: Mapping[str, Any]) -> tuple[str, Sign | None]:
         return f"the run begins {_origin(record)}{_machine(record)}", None
     if kind == "resume":
         changes = record.get("changes")
-        names = [str(c).split(" = ")[0].removeprefix("- ") for c in changes or ()]
+        listed = changes if isinstance(changes, list) else []
+        names = [str(change).split(" = ")[0].removeprefix("- ") for change in listed]
         with_changes = f", with other settings: {', '.join(names)}" if names else ""
         return f"the run goes on{_machine(record)}{with_changes}", "resume"
     if kind == "stop":

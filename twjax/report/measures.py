@@ -148,9 +148,9 @@ def shots_note(runs: Iterable[RunLog], measure: Measure) -> str:
         for by_step in run.results.get(measure.kind, {}).values()
         for record in by_step.values()
     ]
-    shots = {record.get("shots") for record in records}
-    known = shots.pop() if len(shots) == 1 else None
-    return f"{known} examples before each question." if isinstance(known, int) and known else ""
+    shots = [record.get("shots") for record in records]
+    same = bool(shots) and isinstance(shots[0], int) and all(n == shots[0] for n in shots)
+    return f"{shots[0]} examples before each question." if same and shots[0] else ""
 
 
 def one_run(run: RunLog, axis: Axis, place: Callable[[int], float]) -> list[str]:

@@ -10,7 +10,7 @@ from twjax.report.curves import percents, progress_axis
 from twjax.report.events import Event, marks, planned
 from twjax.report.frame import SIGNS, Axis, clean
 from twjax.report.planes import area_chart
-from twjax.report.read import RunLog
+from twjax.report.read import RunLog, number
 from twjax.report.scale import compact, fixed, percent, shares, thin
 
 EVENTS_SHOWN = 40
@@ -68,11 +68,12 @@ def budget_used(run: RunLog) -> dict[str, dict[int, float]]:
     budget = run.settings.run.budget if run.settings.run is not None else None
     if budget is None or budget.mode == "off":
         return {}
-    known = run.history.baseline or {}
+    # A ledger may be damaged.
+    known = run.history.baseline if isinstance(run.history.baseline, dict) else {}
     found = {}
     for task, allowed in budget.allowed.items():
         points = run.bits_per_byte.get(task, {})
-        start = known.get(task, points.get(0, math.nan))
+        start = number(known.get(task, points.get(0)))
         used = {s: (v - start) / allowed for s, v in points.items() if math.isfinite(v - start)}
         if used:
             found[task] = used

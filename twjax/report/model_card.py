@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from twjax import __version__
 from twjax.config.data import lengths_of
+from twjax.huggingface.carry import TOKENIZER
 from twjax.report.card_facts import Base, Facts, gather
 from twjax.report.card_words import WORDS, Words
 from twjax.report.measures import MEASURES
-from twjax.report.scale import change_percent, compact, fixed
+from twjax.report.scale import change_percent, compact, fixed, percent
 from twjax.report.speed import devices
 from twjax.storage import atomic_writer
 
@@ -36,9 +37,10 @@ def write_cards(
     if not free:
         raise FileExistsError(f"{folder}: both README.md and MODEL_CARD.md are somebody else's.")
     names = free[0]
+    tokenizer = any((folder / name).is_file() for name in TOKENIZER)
     for language, file in names.items():
         with atomic_writer(folder / file) as out:
-            out.write(card(facts, language, names))
+            out.write(card(facts, language, names, tokenizer=tokenizer))
     kept = "" if names is _NAMES[0] else " (README.md came with the original and stays)"
     return [f"{', '.join(names.values())}: the model card{kept}"]
 
@@ -52,8 +54,13 @@ def _is_ours(path: pathlib.Path) -> bool:
         return False
 
 
-def card(facts: Facts, language: str, files: Mapping[str, str] = _NAMES[0]) -> str:
-    """Returns the Markdown of a card; `language` is "en" or "zh-TW"."""
+def card(
+    facts: Facts, language: str, files: Mapping[str, str] = _NAMES[0], *, tokenizer: bool = True
+) -> str:
+    """Returns the Markdown of a card; `language` is "en" or "zh-TW".
+
+    `files` are the names of the cards by language; `tokenizer` says whether one lies beside them.
+    """
     words = WORDS[language]
     other = next(file for code, file in files.items() if code != language)
     parts = [_metadata(facts), f"# {facts.name}", words.other.format(other), _lead(facts, words)]
@@ -64,7 +71,9 @@ def card(facts: Facts, language: str, files: Mapping[str, str] = _NAMES[0]) -> s
     parts += [f"## {words.evaluation}", *_evaluation(facts, words)]
     parts += [f"## {words.forgotten}", *_forgotten(facts, words)]
     parts += [f"## {words.use}", words.use_text]
-    parts += [f"## {words.load}", _loading(facts)]
+    parts += [f"## {words.load}", _loading(facts, tokenizer)]
+    if not tokenizer:
+        parts.append(words.no_tokenizer)
     parts += [f"## {words.versions}", _versions(facts, words)]
     parts += [words.written.format(__version__), _MARK]
     return "\n\n".join(parts) + "\n"
@@ -139,7 +148,7 @@ def _data(facts: Facts, words: Words) -> list[str]:
     if not rows:
         return [words.unknown]
     if unknown:
-        looked.append(words.not_looked.format(names=", ".join(unknown)))
+        looked.append(words.not_looked.format(names=_listed(unknown, words)))
     return [_table(head, rows), words.data_note, "\n".join(f"- {line}" for line in looked)]
 
 
@@ -148,7 +157,8 @@ def _groups(groups: Mapping[str, tuple[int, int]] | None, words: Words) -> str:
         return words.unknown
     if len(groups) == 1:
         return next(iter(groups))
-    return "; ".join(f"{name} ({documents:,})" for name, (documents, _) in groups.items())
+    # A licence's name may hold any punctuation.
+    return "<br>".join(f"{name} ({documents:,})" for name, (documents, _) in groups.items())
 
 
 def _training(facts: Facts, words: Words) -> str:
@@ -217,27 +227,27 @@ def _not_measured(facts: Facts, words: Words) -> list[str]:
 
 
 def _listed(names: Sequence[str], words: Words) -> str:
-    return ("、" if words is WORDS["zh-TW"] else "; ").join(names)
+    return words.comma.join(names)
 
 
 def _forgotten(facts: Facts, words: Words) -> list[str]:
     if not facts.changes:
         return [words.unknown]
     worse = [f"{c.task} {change_percent(c.relative)}" for c in facts.changes if c.forgotten][::-1]
-    parts = [words.forgotten_some.format(", ".join(worse)) if worse else words.forgotten_none]
+    told = words.forgotten_some.format(_listed(worse, words))
+    parts = [told if worse else words.forgotten_none]
     if facts.used:
-        used = ", ".join(f"{task} {part:.0%}" for task, part in facts.used.items())
-        parts.append(words.used.format(used))
+        used = [f"{task} {percent(part)}" for task, part in facts.used.items()]
+        parts.append(words.used.format(_listed(used, words)))
     return parts
 
 
-def _loading(facts: Facts) -> str:
+def _loading(facts: Facts, tokenizer: bool) -> str:
     kind = "AutoModelForSeq2SeqLM" if _both(facts) else "AutoModelForCausalLM"
-    return (
-        f"```python\nfrom transformers import AutoTokenizer, {kind}\n\n"
-        f'model = {kind}.from_pretrained("{facts.name}")\n'
-        f'tokenizer = AutoTokenizer.from_pretrained("{facts.name}")\n```'
-    )
+    classes = [("model", kind), *([("tokenizer", "AutoTokenizer")] if tokenizer else [])]
+    lines = [f"from transformers import {', '.join(name for _, name in classes)}", ""]
+    lines += [f'{what} = {name}.from_pretrained("{facts.name}")' for what, name in classes]
+    return "\n".join(["```python", *lines, "```"])
 
 
 def _versions(facts: Facts, words: Words) -> str:

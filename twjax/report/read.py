@@ -10,7 +10,7 @@ import math
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 from twjax.report.settings import Settings, read_settings
 from twjax.training.history import History
@@ -26,6 +26,8 @@ COLUMNS = (
     "time",
     "paused_seconds",
 )
+# Beyond this an integer is no number of anything, and none that a float could hold.
+_HUGE = 10**18
 # Kinds of evaluations beside bits-per-byte.
 KINDS = ("choice", "pairs", "probes", "writing", "generation")
 
@@ -91,7 +93,7 @@ class RunLog:
     @functools.cached_property
     def _known_tokens(self) -> list[tuple[int, float]]:
         pairs = zip(self.steps, self.columns["tokens"], strict=True)
-        return [(0, 0.0), *((step, tokens) for step, tokens in pairs if math.isfinite(tokens))]
+        return [(0, 0.0), *(pair for pair in pairs if pair[0] and math.isfinite(pair[1]))]
 
     def tokens_at(self, step: float) -> float:
         """Returns the tokens trained on by the end of `step`, between logged steps by a line."""
@@ -128,7 +130,7 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
     last = -1
     for record in _records(metrics, unreadable):
         step = record.get("step")
-        if not isinstance(step, int):
+        if not _is_step(step):
             _count(unreadable, metrics)
         elif record.get("kind") == "train":
             if step <= last:
@@ -195,7 +197,7 @@ def _add_beside(
     sizes = {key: [r.get("bytes") for r in points.values()] for key, points in evaluated.items()}
     for record in _records(path, unreadable):
         step, key = record.get("step"), _key(record)
-        if not isinstance(step, int) or key is None:
+        if not _is_step(step) or key is None:
             _count(unreadable, path)
             continue
         if key[0] == "eval" and sizes.get(key, [record.get("bytes")])[-1] != record.get("bytes"):
@@ -238,6 +240,10 @@ def _records(path: pathlib.Path, unreadable: dict[str, int]) -> Iterator[dict[st
                 _count(unreadable, path)
 
 
+def _is_step(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and 0 <= value < _HUGE
+
+
 def _count(unreadable: dict[str, int], path: pathlib.Path) -> None:
     unreadable[path.name] = unreadable.get(path.name, 0) + 1
 
@@ -246,7 +252,7 @@ def number(value: Any) -> float:
     """Returns a logged value as a float; nan for what is no number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return float("nan")
-    return float(value)
+    return float(value) if abs(value) < _HUGE else float("nan")
 
 
 def _row_columns(counts: list[dict[str, Any]]) -> dict[str, list[int]]:

@@ -16,10 +16,12 @@ def devices(run: RunLog) -> list[tuple[int, str, int]]:
     found = []
     for record in run.ledger:
         versions = record.get("versions")
-        if record.get("event") in ("start", "resume") and isinstance(versions, dict):
+        step = record.get("step")
+        known = isinstance(versions, dict) and isinstance(step, int)
+        if record.get("event") in ("start", "resume") and known:
             kind, number = versions.get("device"), versions.get("devices")
             if isinstance(kind, str) and isinstance(number, int) and number > 0:
-                found.append((int(record.get("step", 0)), kind, number))
+                found.append((step, kind, number))
     return found
 
 
