@@ -111,7 +111,7 @@ def test_other_text_holds_no_item(index):
 @settings(max_examples=40, deadline=None)
 @given(number=st.integers(0, 15), cut=st.floats(0.05, 0.95))
 def test_a_cut_hides_no_item(index, number, cut):
-    form = items.forms(records()[number])[2]
+    form = items.forms(records()[number])[-1]
     host = embedded("tw_transcripts", 1)[0][:600]
     text = host[:300] + form + host[300:]
     at = 300 + round(cut * len(form))
@@ -171,6 +171,26 @@ def test_pairs_and_short_probes(tmp_path):
     assert both.too_short == [2]
     texts = [f"教學：{pair['tw']}。", "問：我國國慶日是？答：十月十日。", "我國國慶日是十月十日"]
     assert [(m.text, m.item) for m in both.search(texts, 1.0)] == [(0, 0), (2, 1)]
+
+
+def test_common_words_of_an_alphabet_are_no_item(tmp_path):
+    """13 letters are two or three words of English; what is looked for must say more."""
+    stem, long = "Which of the following statements is true?", "the mitochondria of a plant cell"
+    question = {
+        "question": stem,
+        "options": [f"{long} is {w}" for w in ("red", "old", "new", "big")],
+    }
+    pair = {"en": "Thank you very much for coming.", "de": "Vielen Dank."}
+    path = tmp_path / "set.jsonl"
+    path.write_text("\n".join(json.dumps(r) for r in (question, pair)))
+    read = items.read_set(str(path))
+    assert len(read[0].forms) == 2 and len(read[1].forms) == 1
+    index = Index(read, 13)
+    cut = np.array([[False, True]])
+    for text in (stem, f"Quiz. {stem}", pair["en"]):
+        assert index.search([text], 0.5, cut) == []
+    whole = "\n".join([stem, *question["options"]]).upper()
+    assert [m.item for m in index.search([whole, f"{pair['en']} {pair['de']}"], 0.5)] == [0, 1]
 
 
 def test_files_that_are_no_sets_are_one_line(tmp_path):

@@ -7,8 +7,6 @@ nor the script of Chinese matter.
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,11 +17,14 @@ from twjax.corpus.duplicates import scripts, shingles
 # Raise it whenever the same texts would be judged differently: it is part of what a cache is.
 VERSION = 1
 
-# An item needs so many of its n-grams in a text, or all if it has fewer.
-LEAST = 10
-# Of an item that a text's end cuts off: the share of the n-grams that could be there, and how many
-# letters must be there (or half the item's, if that is less).
-_FRAGMENT_SHARE, _FRAGMENT_LETTERS = 0.8, 22
+# An item needs so many of its n-grams in a text, and letters that weigh so much, or all it has.
+LEAST, _LEAST_WEIGHT = 10, 13
+# Of an item that a text's end cuts off: the share of the n-grams that could be there, and what the
+# part must weigh. Half of the item is enough if it weighs as much as any other find must, and so is
+# this share of the whole.
+_FRAGMENT_SHARE, _FRAGMENT = 0.8, 22
+# Letters of an alphabet that say as much as a Han character or a kana.
+_ALPHABET = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +90,11 @@ class Index:
         self._letters = np.bincount(own, np.concatenate(sizes), len(forms)).astype(np.int64)
         self._sizes = np.bincount(self._owners, minlength=len(forms))
         self._single = np.array([len(form) == 1 for _, form in forms])
+        self._weights = np.bincount(own, weights(strings), len(forms))
+        # Fewer n-grams than this are no fragment of a form, wherever it is cut.
+        light = np.minimum(_LEAST_WEIGHT, _FRAGMENT_SHARE * self._weights)
+        shortest = light * self._letters / np.maximum(self._weights, 1e-9)
+        self._fragments = _FRAGMENT_SHARE * np.maximum(shortest - ngram + 1, 1)
         self._hashes, begins = np.unique(hashes, return_index=True)
         self._begins = np.append(begins, len(hashes))
         # Most n-grams of most texts are in no item; a small table tells so without a search.
@@ -120,11 +126,11 @@ class Index:
     ) -> list[Match]:
         """Returns the items that texts hold, by text and item, the form that is there most.
 
-        A form is held if at least the share `share` of its different n-grams, and ten or all of
-        them, lie within a stretch twice as long as itself. `cut` bool [texts, 2] says whether a
-        text's begin and its end are cuts through a longer text: there a form's beginning or end
-        is enough if it has 22 letters or half the form's, and nearly all n-grams that it could
-        have.
+        A form is held if at least the share `share` of its different n-grams, and ten of them that
+        weigh 13 (`weights`) or all of them, lie within a stretch twice as long as itself. `cut`
+        bool [texts, 2] says whether a text's begin and its end are cuts through a longer text:
+        there a form's beginning or end is enough if it weighs 22, or 13 and is half the form, and
+        has nearly all n-grams that it could have.
         """
         found: list[Match] = []
         for first, part in shingles.groups(texts):
@@ -133,7 +139,15 @@ class Index:
                 found.append(dataclasses.replace(match, text=first + match.text))
         return found
 
+    def _needed(self, share: float) -> np.ndarray:
+        """Returns int64 [forms]: how many different n-grams a text must have."""
+        letters = np.ceil(_LEAST_WEIGHT * self._letters / np.maximum(self._weights, 1e-9))
+        least = np.maximum(LEAST, letters.astype(np.int64) - self._ngram + 1)
+        part = np.ceil(share * self._sizes).astype(np.int64)
+        return np.maximum(part, np.minimum(least, self._sizes))
+
     def _search(self, texts: Sequence[str], share: float, cut: np.ndarray | None) -> list[Match]:
+        needed = self._needed(share)
         hashes, of, within, letters = self._grams(texts)
         places = np.flatnonzero(self._seen[self._slots(hashes)])
         at = np.searchsorted(self._hashes, hashes[places])
@@ -150,12 +164,19 @@ class Index:
         at, places, forms, offsets = at[order], places[order], forms[order], offsets[order]
         own = of[places]
         bounds = np.flatnonzero(np.diff(own * np.int64(len(self._sizes)) + forms, prepend=-1))
+        sizes, first = np.diff(np.append(bounds, len(own))), forms[bounds]
+        parts = np.zeros(len(bounds), bool)
+        if cut is not None:
+            parts = cut.any(axis=1)[own[bounds]] & self._single[first]
+            parts &= sizes >= self._fragments[first]
         best: dict[tuple[int, int], tuple[float, int, Match]] = {}
-        for low, high in itertools.pairwise(np.append(bounds, len(own)).tolist()):
+        for place in np.flatnonzero(parts | (sizes >= needed[first])).tolist():
+            low = int(bounds[place])
+            high = low + int(sizes[place])
             text, form = int(own[low]), int(forms[low])
             spot = within[places[low:high]]
-            match = self._whole(text, form, at[low:high], spot, share)
-            if match is None and cut is not None and cut[text].any() and self._single[form]:
+            match = self._whole(text, form, at[low:high], spot, int(needed[form]))
+            if match is None and cut is not None and parts[place]:
                 match = self._fragment(
                     text, form, offsets[low:high], spot, int(letters[text]), cut[text]
                 )
@@ -167,11 +188,9 @@ class Index:
         return [_placed(match, texts[match.text]) for _, _, match in best.values()]
 
     def _whole(
-        self, text: int, form: int, at: np.ndarray, spot: np.ndarray, share: float
+        self, text: int, form: int, at: np.ndarray, spot: np.ndarray, needed: int
     ) -> Match | None:
         """Judges the hits of a form in a text: which n-grams `at`, from which letters `spot`."""
-        size = int(self._sizes[form])
-        needed = max(math.ceil(share * size), min(LEAST, size))
         if len(spot) < needed:
             return None
         ends = np.searchsorted(spot, spot + 2 * self._letters[form], "right")
@@ -181,7 +200,7 @@ class Index:
         if held < needed:
             return None
         start, stop = int(spot[low]), int(spot[high - 1]) + self._ngram
-        return self._match(text, form, held / size, start, stop)
+        return self._match(text, form, held / int(self._sizes[form]), start, stop)
 
     def _fragment(
         self,
@@ -198,14 +217,13 @@ class Index:
         shift, hits = int(shifts[counts.argmax()]), int(counts.max())
         whole = int(self._letters[form])
         beyond = (shift < 0, shift + whole > letters)
-        if not any(beyond) or any(
-            out and not open_ for out, open_ in zip(beyond, cut, strict=True)
-        ):
+        if not any(beyond) or (np.array(beyond) & ~cut).any():
             return None
         start, stop = max(shift, 0), min(shift + whole, letters)
         grams = stop - start - self._ngram + 1
-        enough = min(_FRAGMENT_LETTERS, (whole + 1) // 2)
-        if stop - start < enough or hits < max(1, _FRAGMENT_SHARE * grams):
+        part, weight = (stop - start) / whole, float(self._weights[form])
+        enough = _FRAGMENT if part < 0.5 else min(_LEAST_WEIGHT, _FRAGMENT_SHARE * weight)
+        if part * weight < enough or hits < max(1, _FRAGMENT_SHARE * grams):
             return None
         return self._match(text, form, hits / grams, start, stop, cut=True)
 
@@ -214,6 +232,22 @@ class Index:
     ) -> Match:
         number = int(self._numbers[form])
         return Match(text, int(self._items[form]), number, share, start, stop, cut)
+
+
+def weights(texts: Sequence[str]) -> np.ndarray:
+    """Returns float64 [texts]: how much each says, in Han characters and kana.
+
+    Of letters of an alphabet and of digits, four count as one: 13 of them are two or three words.
+    """
+    found = [np.zeros(0)]
+    for _, part in shingles.groups(texts):
+        points, starts = shingles.code_points(part)
+        # Full-width forms are letters of an alphabet.
+        whole = (points >= 0x2E80) & ((points < 0xFF00) | (points > 0xFFEF))
+        each = np.where(whole, 1.0, 1 / _ALPHABET) * (scripts.letters().take(points) != 0)
+        until = np.concatenate([[0.0], np.cumsum(each)])
+        found.append(np.diff(until[starts]))
+    return np.concatenate(found)
 
 
 def _placed(match: Match, text: str) -> Match:

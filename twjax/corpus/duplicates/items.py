@@ -18,16 +18,16 @@ from typing import Any
 
 import zstandard
 
-from twjax.corpus.duplicates import shingles
-from twjax.corpus.duplicates.index import Item
+from twjax.corpus.duplicates.index import Item, weights
 
 # What a record says about itself is no part of the item.
 _PROVENANCE = ("id", "source", "license", "lang", "url", "url_or_path", "created", "meta")
 _QUESTION = ("question", "problem", "query", "題目", "問題", "試題")
 _OPTIONS = ("options", "choices", "選項")
 _LETTER = re.compile(r"(?:選項|option[ _]?)?\(?([A-J])\)?", re.IGNORECASE)
-# A string of a record that isn't a question stands alone from so many letters on.
-_ALONE = 22
+# A question, and any other string of a record, stands alone if it weighs so much (`weights`):
+# "Which of the following is true?" is no item.
+_QUESTION_ALONE, _ALONE = 13, 22
 _LINES, _WHOLE, _TABLES = (".jsonl", ".ndjson", ".txt"), (".json",), (".csv", ".tsv")
 
 
@@ -36,8 +36,8 @@ def read_set(name: str) -> list[Item]:
 
     A record with a question and its options (a mapping, a list, {"text": …, "label": …}, or
     columns A, B, …) has these forms: the question; the question with its options behind it; the
-    same with the options' letters. Of any other record each string of 22 letters or more is a form,
-    or if there is none, all its strings together.
+    same with the options' letters. Of any other record each string is a form that says as much as
+    22 Han characters, or if there is none, all its strings together.
     """
     path = existing(name)
     found = []
@@ -60,14 +60,18 @@ def forms(record: Mapping[str, Any]) -> list[str]:
     if isinstance(question, str) and options:
         lettered = "\n".join(f"({name}) {text}" for name, text in options)
         plain = "\n".join(text for _, text in options)
-        found = [question, f"{question}\n{plain}", f"{question}\n{lettered}"]
-        texts = [record[keys[name]] for name in ("passage", "context") if name in keys]
-        return found + [text for text in texts if isinstance(text, str)]
+        passages = [record[keys[name]] for name in ("passage", "context") if name in keys]
+        alone = [question] if weights([question])[0] >= _QUESTION_ALONE else []
+        alone += _alone([text for text in passages if isinstance(text, str)])
+        return [*alone, f"{question}\n{plain}", f"{question}\n{lettered}"]
     strings = [text for _, text in _strings(record, "") if text.strip()]
-    _, starts = shingles.fold(strings)
-    sizes = (starts[1:] - starts[:-1]).tolist()
-    alone = [text for text, size in zip(strings, sizes, strict=True) if size >= _ALONE]
-    return alone or ["\n".join(strings)]
+    return _alone(strings) or ["\n".join(strings)]
+
+
+def _alone(strings: Sequence[str]) -> list[str]:
+    """Returns the strings that say enough to be looked for alone."""
+    says = weights(strings).tolist()
+    return [text for text, weight in zip(strings, says, strict=True) if weight >= _ALONE]
 
 
 def _options(record: Mapping[str, Any], keys: Mapping[str, str]) -> list[tuple[str, str]]:
