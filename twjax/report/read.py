@@ -98,6 +98,8 @@ class RunLog:
     def tokens_at(self, step: float) -> float:
         """Returns the tokens trained on by the end of `step`, between logged steps by a line."""
         known = self._known_tokens
+        if step <= 0:
+            return 0.0
         right = bisect.bisect_left(known, step, key=lambda pair: pair[0])
         if right == len(known):
             last_step, last = known[-1]
