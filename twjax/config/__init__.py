@@ -15,7 +15,10 @@ from twjax.config.schema import (
     RopeScaling,
     Run,
     Schedule,
+    Screening,
     Step,
+    Suite,
+    Tracking,
     Vocabulary,
 )
 
@@ -35,7 +38,10 @@ __all__ = [
     "RopeScaling",
     "Run",
     "Schedule",
+    "Screening",
     "Step",
+    "Suite",
+    "Tracking",
     "Vocabulary",
     "compare",
     "flatten",
