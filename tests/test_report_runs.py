@@ -361,6 +361,9 @@ def test_whatever_a_log_holds_there_is_a_page(steered, logged, beside, events, b
     page = Page(write_report([folder] if both else [folder, steered], folder / "r.html"))
     hold_offline(page)
     assert [tag for tag, _ in page.tags].count("script") == 1
+    drawn = (" ".join(v or "" for k, v in a.items() if k != "class") for t, a in page.tags
+             if t in ("polyline", "polygon", "circle", "line", "rect", "text"))  # fmt: skip
+    assert not any(re.search(r"nan|inf", places) for places in drawn)
 
 
 def test_a_comparison_shows_both_runs_in_every_measure(tmp_path):

@@ -26,8 +26,8 @@ COLUMNS = (
     "time",
     "paused_seconds",
 )
-# Beyond this an integer is no number of anything, and none that a float could hold.
-_HUGE = 10**18
+# No run has so many steps, and no value so large can be drawn.
+_MOST_STEPS, _LARGEST = 10**15, 10**100
 # Kinds of evaluations beside bits-per-byte.
 KINDS = ("choice", "pairs", "probes", "writing", "generation")
 
@@ -98,6 +98,8 @@ class RunLog:
     def tokens_at(self, step: float) -> float:
         """Returns the tokens trained on by the end of `step`, between logged steps by a line."""
         known = self._known_tokens
+        if step <= 0:
+            return 0.0
         right = bisect.bisect_left(known, step, key=lambda pair: pair[0])
         if right == len(known):
             last_step, last = known[-1]
@@ -241,7 +243,7 @@ def _records(path: pathlib.Path, unreadable: dict[str, int]) -> Iterator[dict[st
 
 
 def _is_step(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and 0 <= value < _HUGE
+    return isinstance(value, int) and 0 <= value < _MOST_STEPS
 
 
 def _count(unreadable: dict[str, int], path: pathlib.Path) -> None:
@@ -249,10 +251,10 @@ def _count(unreadable: dict[str, int], path: pathlib.Path) -> None:
 
 
 def number(value: Any) -> float:
-    """Returns a logged value as a float; nan for what is no number."""
+    """Returns a logged value as a float; nan for what is no number that could be drawn."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return float("nan")
-    return float(value) if abs(value) < _HUGE else float("nan")
+    return float(value) if abs(value) < _LARGEST else float("nan")
 
 
 def _row_columns(counts: list[dict[str, Any]]) -> dict[str, list[int]]:

@@ -73,7 +73,9 @@ def plane(comparison: Comparison) -> str:
             )
         )
         points = [(comparison.gain(run, s), comparison.worst(run, s)) for s in steps]
-        known = [(g, w.relative) for g, w in points if w is not None and math.isfinite(g)]
+        known = [
+            (g, w.relative) for g, w in points if w is not None and math.isfinite(g + w.relative)
+        ]
         lines.append(Line(run.name, Curve([g for g, _ in known], [w for _, w in known]), i))
     percent = {"form": change_percent, "tick_form": percents}
     return path_chart(

@@ -15,10 +15,10 @@ def devices(run: RunLog) -> list[tuple[int, str, int]]:
     """Returns (first step, kind, number) of the devices that a run had, from step to step."""
     found = []
     for record in run.ledger:
-        versions = record.get("versions")
-        step = record.get("step")
-        known = isinstance(versions, dict) and isinstance(step, int)
-        if record.get("event") in ("start", "resume") and known:
+        versions, step = record.get("versions"), record.get("step")
+        if record.get("event") not in ("start", "resume") or not isinstance(step, int):
+            continue
+        if isinstance(versions, dict):
             kind, number = versions.get("device"), versions.get("devices")
             if isinstance(kind, str) and isinstance(number, int) and number > 0:
                 found.append((step, kind, number))
