@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--protected",
         default="",
         metavar="TASK,…",
-        help="domains that were to be kept (default: all others)",
+        help="domains that were to be kept (default: those of a budget, else all others)",
     )
 
 

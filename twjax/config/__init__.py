@@ -17,6 +17,8 @@ from twjax.config.schema import (
     Schedule,
     Screening,
     Step,
+    Suite,
+    Tracking,
     Vocabulary,
 )
 
@@ -38,6 +40,8 @@ __all__ = [
     "Schedule",
     "Screening",
     "Step",
+    "Suite",
+    "Tracking",
     "Vocabulary",
     "compare",
     "flatten",

@@ -19,6 +19,8 @@ from twjax.config.model import Model
 from twjax.config.model import RopeScaling as RopeScaling
 from twjax.config.optimization import Optimizer, Schedule
 from twjax.config.screening import Screening as Screening
+from twjax.config.suite import Suite
+from twjax.config.tracking import Tracking
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,7 @@ class Evaluation:
     """Held-out bits-per-byte by task every `every` steps, at step 0 and at the end.
 
     `rows` bounds how many rows of a task are read (None: all); `prompts` are continued by
-    `sample_tokens` tokens at each evaluation.
+    `sample_tokens` tokens at each evaluation. `suite` is what else is looked at then.
     """
 
     tasks: tuple[str, ...]
@@ -102,6 +104,7 @@ class Evaluation:
     prompts: tuple[str, ...] = ()
     sample_tokens: int = 64
     temperature: float = 0.0
+    suite: Suite | None = None
 
     def __post_init__(self) -> None:
         require(self.every >= 1, f"Evaluation.every ({self.every}) must be at least 1.")
@@ -131,7 +134,7 @@ class Run:
 
     `budget` bounds what may be forgotten; None doesn't look at it. With `adapter` only adapters
     beside the weights are trained; with `distillation` predictions are kept close to those at the
-    start.
+    start. `tracking` names where the log is shown beside the run's own folder.
 
     Where `Data.vocabulary` is one that `twjax vocab extend` made of the source's, the weights get
     a row for each new id, in the embedding and in an untied output matrix each from its own old
@@ -156,6 +159,7 @@ class Run:
     budget: Budget | None = None
     adapter: Adapter | None = None
     distillation: Distillation | None = None
+    tracking: Tracking | None = None
     seed: int = 0
     log_every: int = 10
 

@@ -80,7 +80,7 @@ def stream(
     """
     if not prompts:
         return
-    tokens_BS, segment_ids_BS = _columns(prompts, batch_shards(mesh))
+    tokens_BS, segment_ids_BS = prompt_columns(prompts, batch_shards(mesh))
     room = tokens_BS.shape[1] + tokens
     limit = network.config.max_positions
     longest = max(map(len, prompts)) + tokens
@@ -92,7 +92,7 @@ def stream(
     kind = choose_attention(attention, mesh.devices.flat[0].platform)
     seed, sampling = np.uint32(sampling.seed), dataclasses.replace(sampling, seed=0)
     with jax.set_mesh(mesh):
-        params = _cast(network, params, dtype)
+        params = cast_weights(network, params, dtype)
         penalised = sampling.repetition_penalty != 1.0
         state = _begin(network, params, tokens_BS, segment_ids_BS, room, dtype, kind, penalised)
     for first in range(0, tokens, at_once):
@@ -103,14 +103,19 @@ def stream(
         yield np.asarray(new_BT)[: len(prompts)]
 
 
-def _columns(prompts: Sequence[Sequence[int]], multiple: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns tokens and segment ids [B, S] of prompts that end together; 0 is padding."""
+def prompt_columns(
+    prompts: Sequence[Sequence[int]], shards: int, size: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns tokens and segment ids [B, S] of prompts that end together; 0 is padding.
+
+    B is a multiple of `shards`. S is `size`, or the next multiple of 128.
+    """
     for number, prompt in enumerate(prompts):
         if not len(prompt):
             raise ValueError(f"prompt {number} has no tokens; begin it with the vocabulary's BOS.")
-    count = -(-len(prompts) // multiple) * multiple
+    count = -(-len(prompts) // shards) * shards
     # A multiple of 128 keeps the number of compilations small and suits the TPU's tiles.
-    length = -(-max(map(len, prompts)) // 128) * 128
+    length = -(-max(map(len, prompts)) // 128) * 128 if size is None else size
     tokens_BS, segment_ids_BS = np.zeros((2, count, length), np.int32)
     for row in range(count):
         # Rows beyond the prompts, which make the mesh's devices even, repeat the last one.
@@ -131,8 +136,8 @@ class _State:
     seen_BV: jax.Array | None
 
 
-def _cast(network: Network | EncoderDecoder, params: Any, dtype: str) -> Any:
-    """Casts the weights once, not for each token."""
+def cast_weights(network: Network | EncoderDecoder, params: Any, dtype: str) -> Any:
+    """Casts the weights once, not at each call."""
     shapes = jax.eval_shape(lambda params: network.cast(params, jnp.dtype(dtype)), params)
     same = jax.tree.map(lambda a, b: a.dtype == b.dtype, shapes, params)
     if all(jax.tree.leaves(same)):

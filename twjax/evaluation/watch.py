@@ -1,4 +1,4 @@
-"""What a run looks at while it trains: held-out scores, and prompts continued."""
+"""What a run looks at while it trains: held-out scores, prompts continued, and its suite."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from twjax.data.loader import evaluation_batches
 from twjax.data.rows import RowReader
 from twjax.evaluation.continuation import continue_prompts
 from twjax.evaluation.likelihood import Evaluator, HeldOut, text_bytes
+from twjax.evaluation.localisation import measure
 from twjax.evaluation.sampling import Sampling
+from twjax.evaluation.suite import SuiteScores
 from twjax.models.network import AnyNetwork
 from twjax.parallel.sharding import batch_sharding, batch_shards
 from twjax.storage import atomic_writer
@@ -50,31 +52,41 @@ class Watch:
             f"{task}/{run.evaluation.split}": reader.info.fingerprint
             for task, reader in readers.items()
         }
-        self._model = None
-        if run.evaluation.prompts:
+        self._model = self._suite = None
+        evaluation = run.evaluation
+        if evaluation.prompts or evaluation.suite is not None:
             self._model = open_vocabulary(run.data.vocabulary, run, vocabulary)
+        if self._model is not None and evaluation.suite is not None:
+            self._suite = SuiteScores(run, network, mesh, evaluation.suite, self._model)
 
     def __call__(self, params: Any, step: int) -> list[dict[str, Any]]:
-        """Returns one record a task."""
-        records = self._scores(params, step)
-        if self._model is not None:
-            evaluation = self._run.evaluation
-            texts = continue_prompts(
-                self._run,
-                self._network,
-                params,
-                evaluation.prompts,
-                self._model,
-                mesh=self._mesh,
-                tokens=evaluation.sample_tokens,
-                sampling=Sampling(temperature=evaluation.temperature, seed=self._run.seed),
-            )
-            if jax.process_index() == 0:
-                with atomic_writer(self._run_dir / "samples" / f"{step}.jsonl") as file:
-                    for prompt, text in zip(evaluation.prompts, texts, strict=True):
-                        line = {"step": step, "prompt": prompt, "text": text}
-                        file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        return records
+        """Returns one record a task, and those of samples and suite, which say their "kind"."""
+        others = []
+        if self._model is not None and self._run.evaluation.prompts:
+            others.append(self._sample(params, step, self._model))
+        if self._suite is not None:
+            others += self._suite(params, step)
+        return self._scores(params, step) + others
+
+    def _sample(self, params: Any, step: int, model: Tokenizer) -> dict[str, Any]:
+        """Writes what the model says after each prompt; returns how Taiwanese it is."""
+        evaluation = self._run.evaluation
+        texts = continue_prompts(
+            self._run,
+            self._network,
+            params,
+            evaluation.prompts,
+            model,
+            mesh=self._mesh,
+            tokens=evaluation.sample_tokens,
+            sampling=Sampling(temperature=evaluation.temperature, seed=self._run.seed),
+        )
+        if jax.process_index() == 0:
+            with atomic_writer(self._run_dir / "samples" / f"{step}.jsonl") as file:
+                for prompt, text in zip(evaluation.prompts, texts, strict=True):
+                    line = {"step": step, "prompt": prompt, "text": text}
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        return measure(texts).record(step, "samples")
 
 
 def open_scores(

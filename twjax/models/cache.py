@@ -89,6 +89,19 @@ class Cache:
             layers=_paired(pair, self.kinds, kept, self.layers),
         )
 
+    def taken(self, rows_B: jax.Array) -> Cache:
+        """Returns the cache of these rows, which may be there any number of times."""
+
+        def pair(kind: str, old: tuple[Any, Any]) -> tuple[Any, Any]:
+            return _pinned(tuple(jnp.take(x, rows_B, axis=x.ndim - 4) for x in old))
+
+        return dataclasses.replace(
+            self,
+            next_B=self.next_B[rows_B],
+            positions={kind: held_BC[rows_B] for kind, held_BC in self.positions.items()},
+            layers=_paired(pair, self.kinds, self.layers),
+        )
+
 
 def _columns(config: Model, kind: str, length: int) -> int:
     if kind == "global" or config.window is None:

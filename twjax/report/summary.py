@@ -22,7 +22,7 @@ class Roles:
     Runs are named by directory, or by their name in the report. `baseline` is the run that the
     others continued: its last evaluation stands in where they have none at step 0. `learnt` are
     the domains to gain, `protected` those to keep. Without them domains named `tw_…` are to be
-    learnt and all others kept.
+    learnt; those that a forgetting budget names are to be kept, or without one all others.
     """
 
     baseline: str | os.PathLike[str] | None = None
@@ -140,9 +140,9 @@ def compare(runs: Sequence[RunLog], roles: Roles | None = None) -> Comparison:
         raise ValueError(f"domain {both[0]!r} is named as learnt and as protected; choose one.")
     taiwan = tuple(task for task in tasks if task.startswith("tw_"))
     learnt = roles.learnt or tuple(task for task in taiwan if task not in roles.protected)
-    protected = roles.protected or tuple(
-        task for task in tasks if task not in learnt and task not in taiwan
-    )
+    others = tuple(task for task in tasks if task not in learnt and task not in taiwan)
+    guarded = {task for run in runs for task in _guarded(run)}
+    protected = roles.protected or tuple(t for t in others if t in guarded) or others
     return Comparison(
         runs=list(runs),
         baseline=_find(runs, roles.baseline, "baseline"),
@@ -151,6 +151,11 @@ def compare(runs: Sequence[RunLog], roles: Roles | None = None) -> Comparison:
         learnt=learnt,
         protected=protected,
     )
+
+
+def _guarded(run: RunLog) -> list[str]:
+    budget = run.settings.run.budget if run.settings.run is not None else None
+    return [] if budget is None else list(budget.allowed)
 
 
 def _find(
