@@ -77,11 +77,15 @@ def _files(arguments: Sequence[str]) -> dict[str, str]:
 
 def configured(run: Any) -> dict[str, str]:
     """Returns {set: file} of what the configuration evaluates on."""
-    files = dict(run.data.screening.items) if run.data.screening else {}
-    suite = getattr(run.evaluation, "suite", None)
-    for kind in ("choice", "pairs", "probes"):
-        files = {**(getattr(suite, kind, None) or {}), **files}
-    return files
+    from twjax.config import resolve
+
+    suite = run.evaluation.suite
+    named = {} if suite is None else {**suite.choice, **suite.pairs, **suite.probes}
+    files = {
+        name: file if pathlib.Path(file).exists() else str(resolve(file))
+        for name, file in named.items()
+    }
+    return {**files, **(run.data.screening.items if run.data.screening else {})}
 
 
 def search(
