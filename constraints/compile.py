@@ -26,23 +26,49 @@ URL = re.compile(r"://|\s@\s|^-", re.MULTILINE)
 
 
 def applies(marker: str, version: str) -> str | None:
-    """Returns `marker` without its conditions on the Python version; None if one is false.
+    """Returns `marker` without its conditions on the Python version; None if it is false.
 
-    Only conjunctions are understood, which is what uv writes for two lines of one package.
+    Conjunctions of alternatives are understood, in parentheses or not, as uv writes them.
     """
-    kept = []
-    python = tuple(map(int, version.split(".")))
-    for condition in filter(None, marker.split(" and ")):
-        found = re.fullmatch(r"python_full_version (<|>=) '(\d+)\.(\d+)'", condition.strip())
-        if found is None:
-            if condition.strip().startswith("python_"):
-                raise ValueError(f"cannot read the marker {condition!r} of uv's resolution.")
-            kept.append(condition.strip())
-            continue
-        bound = (int(found[2]), int(found[3]))
-        if (python < bound) != (found[1] == "<"):
-            return None
-    return " and ".join(kept)
+    alternatives = []
+    for alternative in split(marker, " or "):
+        kept = []
+        for condition in split(alternative, " and "):
+            rest = held(condition, version)
+            if rest is None:
+                break
+            kept += [rest] if rest else []
+        else:
+            if not kept:
+                return ""
+            alternatives.append(" and ".join(kept))
+    return " or ".join(alternatives) if alternatives else "" if not marker else None
+
+
+def held(condition: str, version: str) -> str | None:
+    """Returns what is left of one condition: nothing if it is true, None if it is false."""
+    if condition.startswith("("):
+        rest = applies(condition[1:-1], version)
+        return f"({rest})" if rest else rest
+    if not condition.startswith("python_"):
+        return condition
+    found = re.fullmatch(r"python_full_version (<|>=) '(\d+)\.(\d+)'", condition)
+    if found is None:
+        raise ValueError(f"cannot read the marker {condition!r} of uv's resolution.")
+    below = tuple(map(int, version.split("."))) < (int(found[2]), int(found[3]))
+    return "" if below == (found[1] == "<") else None
+
+
+def split(marker: str, word: str) -> list[str]:
+    """Splits a marker where `word` stands outside of parentheses."""
+    parts, depth = [""], 0
+    for piece in re.split(rf"([()]|{word})", marker):
+        depth += (piece == "(") - (piece == ")")
+        if piece == word and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return [part.strip() for part in parts if part.strip()]
 
 
 def only(text: str, version: str) -> str:

@@ -173,6 +173,31 @@ def test_pairs_and_short_probes(tmp_path):
     assert [(m.text, m.item) for m in both.search(texts, 1.0)] == [(0, 0), (2, 1)]
 
 
+def test_a_folder_and_probes(tmp_path):
+    lines = [json.dumps(record) for record in records()]
+    for name, part in (("law_test", lines[:5]), ("law_dev", lines[5:6]), ("a/civics", lines[6:])):
+        path = tmp_path / "set" / f"{name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\ufeff" + "\n".join(part), encoding="utf-8")
+    read = items.read_set(str(tmp_path / "set"))
+    assert [item.name.partition(":")[2] for item in read] == [
+        r["id"] for r in (*records()[6:], *records()[:5])
+    ]
+    probe = {
+        "prompt": "我國的行憲紀念日是每一年的",
+        "right": ["十二月二十五日"],
+        "wrong": ["五月三日"],
+    }
+    path = tmp_path / "probes.json"
+    path.write_text(json.dumps([probe]))
+    index = Index(items.read_set(str(path)), 13)
+    texts = ["我國的行憲紀念日是每一年的十二月二十五日", "我國的行憲紀念日是每一年的五月三日"]
+    assert [match.text for match in index.search(texts, 0.5)] == [0]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="this folder has no evaluation set"):
+        items.read_set(str(tmp_path / "empty"))
+
+
 def test_common_words_of_an_alphabet_are_no_item(tmp_path):
     """13 letters are two or three words of English; what is looked for must say more."""
     stem, long = "Which of the following statements is true?", "the mitochondria of a plant cell"

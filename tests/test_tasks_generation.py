@@ -86,6 +86,7 @@ def python(program, folder, **options):
 @pytest.mark.slow
 def test_scores_are_the_evaluators_own(run_dir, folder, monkeypatch):
     arguments = ["eval", str(run_dir), "--generate", ",".join(TASKS), "--examples", "7"]
+    arguments += ["--record"]
     arguments += ["--tokens", "16", "--json", str(folder / "scores.json")]
     arguments += ["--answers", str(folder / "answers.jsonl")]
     done = python(
@@ -102,7 +103,10 @@ def test_scores_are_the_evaluators_own(run_dir, folder, monkeypatch):
     assert done.returncode == 0, done.stderr
     records = json.loads((folder / "scores.json").read_text())["scores"]
     lines = (run_dir / "evaluations.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == records
+    kept = [json.loads(line) for line in lines]
+    assert [{k: line[k] for k in record} for line, record in zip(kept, records, strict=True)] == (
+        records
+    )
     assert [(r["kind"], r["step"], r["task"]) for r in records] == [
         ("generation", 3, task) for task in TASKS
     ]
@@ -238,6 +242,7 @@ def test_wrong_settings_fail_before_anything_starts(tmp_path, capsys):
         (["--generate", ","], "--generate names no task."),
         (["--generate", "a", "--examples", "0"], "--examples (0) must be a number, at least 1."),
         (["--generate", "a", "--tokens", "-1"], "--tokens (-1) must be a number, at least 1."),
+        (["--generate", "a", "--follow"], "--generate stands alone"),
         (["--generate", "a"], "not a run directory"),
     ):
         assert main(["eval", str(tmp_path), *arguments]) == 1

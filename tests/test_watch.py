@@ -18,7 +18,7 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import tiny
@@ -156,6 +156,7 @@ def test_what_others_evaluated_is_shown_beside(tmp_path):
     assert "choice: accuracy" in snapshot([run], 80) and "50.0%" in snapshot([run], 80)
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     width=st.integers(20, 200),
     height=st.integers(4, 70),
@@ -207,6 +208,14 @@ def test_a_run_that_does_not_exist_is_an_error_or_waited_for(tmp_path, capsys):
     assert "step 40 / 60" in waiting.communicate(timeout=60)[0]
 
 
+# Keys such as Ctrl-C, and changes of size, reach the program only if the terminal is its own.
+OWN_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "twjax", *sys.argv[1:]])
+"""
+
+
 class Terminal:
     """A pseudo-terminal with a program of its own, and what it wrote."""
 
@@ -214,13 +223,12 @@ class Terminal:
         self.master, inside = pty.openpty()
         self.resize(*size, tell=inside)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "twjax", *map(str, arguments)],
+            [sys.executable, "-c", OWN_TERMINAL, *map(str, arguments)],
             stdin=inside,
             stdout=inside,
             stderr=inside,
             env=tiny.environment(TERM="xterm"),
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(inside)
         self.written = b""

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "generation tasks",
         "SeqIO tasks with metrics of generated text. SeqIO and its metrics run in a process of "
-        "their own; scores go to RUN/evaluations.jsonl as well.",
+        "their own.",
     )
     group.add_argument(
         "--generate", metavar="TASK[,TASK…]", help="answer the examples of these tasks, greedily"
@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
     if not tasks:
         raise ValueError("--generate names no task.")
     count = None if args.examples == "all" else _positive("--examples", args.examples)
+    if args.follow or args.suite:
+        raise ValueError("--generate stands alone: leave out --follow and --suite.")
     if args.tokens is not None:
         _positive("--tokens", args.tokens)
     from twjax.parallel import distributed
@@ -53,15 +55,22 @@ def run(args: argparse.Namespace) -> int:
 
     from twjax.config import Run, load
     from twjax.data.task_process import TaskProcess
+    from twjax.evaluation import follow
     from twjax.evaluation.watch import open_vocabulary
     from twjax.models.network import network as declare
     from twjax.parallel.mesh import mesh_here
+    from twjax.progress import say
     from twjax.storage import atomic_writer, write_json
     from twjax.training.source import CONFIG_FILE, Source
 
     source = Source.open(args.run_dir, args.step)
     if args.weights == "ema":
         source.require_average()
+    if args.record and (source.imported or args.weights != "last"):
+        raise ValueError(
+            "--record is for a run's own weights, whose scores RUN/evaluations.jsonl has; write "
+            "others with --json."
+        )
     settings, imports = source.run, ()
     if args.config or source.imported is None:
         loaded = load(Run, [args.config or source.directory / CONFIG_FILE])
@@ -75,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     with TaskProcess() as process, jax.set_mesh(mesh):
         params = None
         for task in tasks:
+            say(f"{task}: reading examples")
             examples, cut_short = process.examples(
                 task,
                 split=settings.evaluation.split,
@@ -103,8 +113,8 @@ def run(args: argparse.Namespace) -> int:
                 _show(records[-1], cut_short, inputs)
     if jax.process_index() != 0:
         return 0
-    if source.imported is None:
-        _append(source.directory / "evaluations.jsonl", records)
+    if args.record:
+        follow.record(source.directory, source.step, records)
     if args.answers:
         with atomic_writer(args.answers) as file:
             file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in answers)
@@ -158,8 +168,3 @@ def _show(record: dict[str, Any], cut_short: int, room: int) -> None:
             f"{record['task']}: {cut_short:,} questions are longer than {room:,} tokens (Data."
             "seq_len) and lost their end"
         )
-
-
-def _append(path: pathlib.Path, records: Sequence[dict[str, Any]]) -> None:
-    with open(path, "a", encoding="utf-8") as file:
-        file.write("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))

@@ -77,11 +77,15 @@ def _files(arguments: Sequence[str]) -> dict[str, str]:
 
 def configured(run: Any) -> dict[str, str]:
     """Returns {set: file} of what the configuration evaluates on."""
-    files = dict(run.data.screening.items) if run.data.screening else {}
-    suite = getattr(run.evaluation, "suite", None)
-    for kind in ("choice", "pairs", "probes"):
-        files = {**(getattr(suite, kind, None) or {}), **files}
-    return files
+    from twjax.config import resolve
+
+    suite = run.evaluation.suite
+    named = {} if suite is None else {**suite.choice, **suite.pairs, **suite.probes}
+    files = {
+        name: file if pathlib.Path(file).exists() else str(resolve(file))
+        for name, file in named.items()
+    }
+    return {**files, **(run.data.screening.items if run.data.screening else {})}
 
 
 def search(
@@ -139,17 +143,26 @@ def search(
 
 
 def show(found: Mapping[str, Any], examples: int = 3) -> None:
-    """Prints the report: a table of sets and tasks, then some of what was found."""
+    """Prints the report: a table of sets and tasks, then some of what was found.
+
+    Tasks that hold nothing of a set share a line.
+    """
     lines = [("set", "items", "task", "rows", "items found", "rows that hold one", "found by")]
     for name, about in found["sets"].items():
         items = f"{about['items']:,}"
         if about["too_short"]:
             items += f" ({about['too_short']:,} too short)"
-        for task, result in found["tasks"].items():
-            one = result["sets"].get(name, {"items": 0, "rows": 0, "by_change": {}})
+        holding = [(t, r) for t, r in found["tasks"].items() if name in r["sets"]]
+        for task, result in holding:
+            one = result["sets"][name]
             by = ", ".join(f"{change} {count:,}" for change, count in one["by_change"].items())
-            cells = (f"{result['rows']:,}", f"{one['items']:,}", f"{one['rows']:,}", by or "–")
+            cells = (f"{result['rows']:,}", f"{one['items']:,}", f"{one['rows']:,}", by)
             lines.append((name, items, task, *cells))
+        if len(holding) < len(found["tasks"]):
+            others = [t for t in found["tasks"].items() if t not in holding]
+            rows = sum(result["rows"] for _, result in others)
+            which = others[0][0] if len(others) == 1 else f"{len(others)} tasks"
+            lines.append((name, items, which, f"{rows:,}", "0", "0", "–"))
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     for line in lines:
         print("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip())

@@ -22,9 +22,10 @@ from twjax.corpus.duplicates.index import Item, weights
 
 # What a record says about itself is no part of the item.
 _PROVENANCE = ("id", "source", "license", "lang", "url", "url_or_path", "created", "meta")
-_QUESTION = ("question", "problem", "query", "題目", "問題", "試題")
+_QUESTION = ("question", "problem", "query", "input", "題目", "問題", "試題")
 _OPTIONS = ("options", "choices", "選項")
 _LETTER = re.compile(r"(?:選項|option[ _]?)?\(?([A-J])\)?", re.IGNORECASE)
+_OTHER_SPLIT = re.compile(r"[_-](val|validation|dev|train)$")
 # A question, and any other string of a record, stands alone if it weighs so much (`weights`):
 # "Which of the following is true?" is no item.
 _QUESTION_ALONE, _ALONE = 13, 22
@@ -34,11 +35,19 @@ _LINES, _WHOLE, _TABLES = (".jsonl", ".ndjson", ".txt"), (".json",), (".csv", ".
 def read_set(name: str) -> list[Item]:
     """Returns the items of a set, each a record, named by file and id or number.
 
+    Of a folder all files are read but those of other splits (`_dev`, `_val`, `_train`).
+
     A record with a question and its options (a mapping, a list, {"text": …, "label": …}, or
     columns A, B, …) has these forms: the question; the question with its options behind it; the
     same with the options' letters. Of any other record each string is a form that says as much as
-    22 Han characters, or if there is none, all its strings together.
+    22 Han characters, or if there is none, all its strings together. A probe (`prompt`, and a list
+    `right`) has the prompt with each right answer.
     """
+    if pathlib.Path(name).is_dir():
+        found = [item for path in _inside(pathlib.Path(name)) for item in read_set(str(path))]
+        if not found:
+            raise ValueError(f"{name}: this folder has no evaluation set.")
+        return found
     path = existing(name)
     found = []
     for number, record in records(path):
@@ -64,8 +73,21 @@ def forms(record: Mapping[str, Any]) -> list[str]:
         alone = [question] if weights([question])[0] >= _QUESTION_ALONE else []
         alone += _alone([text for text in passages if isinstance(text, str)])
         return [*alone, f"{question}\n{plain}", f"{question}\n{lettered}"]
+    if isinstance(record.get("prompt"), str) and isinstance(record.get("right"), list):
+        return [f"{record['prompt']}{answer}" for answer in record["right"]]
     strings = [text for _, text in _strings(record, "") if text.strip()]
     return _alone(strings) or ["\n".join(strings)]
+
+
+def _inside(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the files of a set that is a folder, at any depth."""
+    known = (*_LINES, *_WHOLE, *_TABLES, ".parquet")
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and _kind(p) in known]
+    return [p for p in files if not _OTHER_SPLIT.search(p.name.partition(".")[0])] or files
+
+
+def _kind(path: pathlib.Path) -> str:
+    return next((s for s in reversed(path.suffixes) if s not in (".gz", ".zst")), "")
 
 
 def _alone(strings: Sequence[str]) -> list[str]:
@@ -132,7 +154,7 @@ def _strings(value: Any, place: str) -> Iterator[tuple[str, str]]:
 
 def records(path: pathlib.Path) -> Iterator[tuple[int, Any]]:
     """Yields (number from 1, record or line)."""
-    kind = next((s for s in reversed(path.suffixes) if s not in (".gz", ".zst")), "")
+    kind = _kind(path)
     if kind == ".parquet":
         import pyarrow.parquet as pq
 
@@ -166,7 +188,7 @@ def records(path: pathlib.Path) -> Iterator[tuple[int, Any]]:
 def _lines(path: pathlib.Path, stream: io.BufferedReader, kind: str) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(stream, 1):
         try:
-            text = line.decode()
+            text = line.decode("utf-8-sig")
             if text.strip():
                 yield number, json.loads(text) if kind != ".txt" else text.strip()
         except ValueError as error:
