@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -14,11 +15,14 @@ from hypothesis import strategies as st
 from tiny import CONFIG
 
 from twjax import config as configuration
+from twjax import storage
 from twjax.cli import main
 from twjax.corpus.conversion import opencc
-from twjax.data import rows
-from twjax.data.examples import load_model
+from twjax.data import cache, rows
+from twjax.data.contamination import Removal, search_rows
+from twjax.data.examples import find_task, load_model
 from twjax.data.loader import open_course
+from twjax.data.request import Request
 from twjax.data.spelt import Speller, restored
 
 EXAM = pathlib.Path(__file__).parent / "data" / "supervised" / "civil_exam.jsonl"
@@ -199,6 +203,42 @@ def test_mistakes_are_one_line(config, capsys):
         assert main(["tasks", "contamination", str(config), *arguments]) == 1
         errors = capsys.readouterr().err.splitlines()
         assert len(errors) == 1 and message in errors[0], errors
+
+
+@pytest.mark.parametrize("row_format", ["decoder", "encoder_decoder"])
+def test_hidden_spans_hide_no_question(tmp_path, planted, row_format):
+    """Rows of span corruption: 15 % of each piece stands behind sentinels elsewhere in the row."""
+    import seqio
+
+    from twjax.data.preprocessors import span_corruption
+    from twjax.data.sources import add_corpus
+    from twjax.data.vocabulary import features
+
+    corpus = data_side.make_corpus(tmp_path / "a", planted[0])
+    sides = features("inputs", "targets", extra_ids=100)
+    add_corpus("planted_spans", corpus, [span_corruption], 0.0, sides)
+    try:
+        task = find_task("planted_spans", {})
+        request = Request(task, "train", 512, data_side.vocabulary(), row_format)
+        cache.build(request, tmp_path / "cache")
+        removal = Removal((("exam", str(EXAM)),), 0.5, 13)
+        left = dataclasses.replace(request, removal=removal)
+        without = cache.build(left, tmp_path / "cache").info.without
+    finally:
+        seqio.TaskRegistry.remove("planted_spans")
+    model = load_model(data_side.vocabulary())
+    built = rows.RowReader(tmp_path / "cache", "planted_spans", "train", request.row_length)
+    assert built.info.without == without and without["examples"] >= 16
+    for fingerprint in (request.ingredients(), left.ingredients()):
+        folder = built.path.parent / storage.sha256_json(fingerprint)
+        rows.set_current(
+            tmp_path / "cache", "planted_spans", "train", request.row_length, folder.name
+        )
+        reader = rows.RowReader(tmp_path / "cache", "planted_spans", "train", request.row_length)
+        speller = Speller(model, reader.info.vocabulary["size"] - model.vocab_size)
+        held = [f for _, some in search_rows(reader, speller, removal.screen) for _, f in some]
+        found = {finding.item for finding in held}
+        assert len(found) == (16 if fingerprint == request.ingredients() else 0)
 
 
 @settings(max_examples=80, deadline=None)
