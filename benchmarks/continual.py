@@ -132,26 +132,7 @@ def main() -> int:
 
 def measure(args: argparse.Namespace, work: pathlib.Path) -> dict[str, Any]:
     """Trains all runs; returns bits per byte by way, seed, step and domain."""
-    corpora = {}
-    for name, files in (TAIWAN | GENERAL).items():
-        for test in (False, True):
-            key = f"{name}_test" if test else name
-            folder = prepare.write_corpus(work / "corpora" / key, args.data, files, test)
-            corpora[key] = str(folder)
-    texts = [work / "corpora" / name for name in TAIWAN | GENERAL]
-    vocabulary = prepare.train_vocabulary(texts, work)
-    if not (work / "vocabulary.model").exists():
-        vocabulary.rename(work / "vocabulary.model")
-    common = work / "common.gin"
-    settings = {
-        "work": work,
-        "ids": storage_size(work / "vocabulary.model"),
-        "corpora": corpora,
-        "held_out": tuple(f"{name}_test" for name in TAIWAN | GENERAL),
-        "seq": SEQ,
-        "rows": ROWS,
-    }
-    common.write_text(RUN.format(**settings))
+    common = prepare_texts(args.data, work)
     bases = {seed: base(args, work, common, seed) for seed in range(args.seeds)}
     ways = {
         (way, seed): write(args, work, common, way, seed)
@@ -172,6 +153,31 @@ def measure(args: argparse.Namespace, work: pathlib.Path) -> dict[str, Any]:
         shares = {e["step"]: e["shares"] for e in ledger if e["event"] == "budget"}
         runs.setdefault(way, []).append({"seed": seed, "scores": scores, "shares": shares})
     return {"runs": runs}
+
+
+def prepare_texts(data: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
+    """Makes corpora and a vocabulary; returns the configuration that all runs include."""
+    corpora = {}
+    for name, files in (TAIWAN | GENERAL).items():
+        for test in (False, True):
+            key = f"{name}_test" if test else name
+            folder = prepare.write_corpus(work / "corpora" / key, data, files, test)
+            corpora[key] = str(folder)
+    texts = [work / "corpora" / name for name in TAIWAN | GENERAL]
+    vocabulary = prepare.train_vocabulary(texts, work)
+    if not (work / "vocabulary.model").exists():
+        vocabulary.rename(work / "vocabulary.model")
+    common = work / "common.gin"
+    settings = {
+        "work": work,
+        "ids": storage_size(work / "vocabulary.model"),
+        "corpora": corpora,
+        "held_out": tuple(f"{name}_test" for name in TAIWAN | GENERAL),
+        "seq": SEQ,
+        "rows": ROWS,
+    }
+    common.write_text(RUN.format(**settings))
+    return common
 
 
 def storage_size(vocabulary: pathlib.Path) -> int:

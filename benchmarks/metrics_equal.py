@@ -6,7 +6,9 @@
 DIR holds the parallel `.jsonl.gz` files. Predictions are answers with every seventh unit left out
 and two units swapped now and then (words of English, characters of Chinese), answers of the next
 example, and for Chinese the text of China beside that of Taiwan; with one answer and with two.
-Printed are the largest differences, in points of 100, over sets of 1, 10 and 200 examples.
+Printed are the largest differences, in points of 100, over sets of 1, 10 and 200 examples: of
+BLEU, of BLEU as sacreBLEU computes it for Chinese, and of chrF. A last line has the same for
+sentences with what sacreBLEU's `zh` takes for Chinese and isn't, or the other way round.
 """
 
 from __future__ import annotations
@@ -17,11 +19,19 @@ import importlib
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from twjax.data.translation_metrics import bleu, chrf
+from twjax.data.translation_metrics import bleu, bleu_sacrebleu_zh, chrf
 
 FILES = ("mozilla_www_pairs", "ntrex_news_pairs", "pydocs_pairs_en_zhTW_zhCN", "vim_po_pairs")
 SIZES = (1, 10, 200)
+# Curly quotation marks, dashes and dots; Han of Extension B and of U+9FBC and later; Bopomofo.
+TRAPS = (
+    "他說“今天—明天…”都可以，“真的”。",
+    "𠮷野家在𡻕月樓，遮的人𠢕𨑨迌足濟。",
+    "鿍鿎鿏是元素鿔的舊字。",
+    "ㄅㄆㄇ，ㆠㆣ；１２．５％ 和 3.5-4.0。",
+)
 
 
 def pairs_of(path: pathlib.Path, side: str) -> list[tuple[str, str]]:
@@ -73,25 +83,45 @@ def main() -> None:
     theirs = importlib.import_module("sacrebleu.metrics")
     version = importlib.import_module("sacrebleu").__version__
     print(f"sacreBLEU {version}; largest difference in points")
-    print(f"{'':34} {'sets':>5} {'BLEU':>9} {'mean':>9} {'chrF':>9}")
+    print(f"{'':34} {'sets':>5} {'BLEU':>9} {'mean':>9} {'as theirs':>9} {'chrF':>9}")
     for name in FILES:
         # Theirs for languages with spaces, and for Chinese.
         for side, tokenizer in (("en", "13a"), ("zh_tw", "zh")):
-            apart: list[tuple[float, float]] = []
-            for answers, said in sets(pairs_of(args.data / f"{name}.jsonl.gz", side), side):
-                references = [list(column) for column in zip(*answers, strict=True)]
-                scores = (
-                    theirs.BLEU(tokenize=tokenizer).corpus_score(said, references).score,
-                    theirs.CHRF().corpus_score(said, references).score,
-                )
-                ours = bleu(answers, said)["bleu"], chrf(answers, said)["chrf"]
-                apart.append((abs(ours[0] - scores[0]), abs(ours[1] - scores[1])))
-            by_bleu, by_chrf = zip(*apart, strict=True)
-            print(
-                f"{f'{name}, {side}, {tokenizer}':34} {len(apart):>5} {max(by_bleu):>9.2g} "
-                f"{sum(by_bleu) / len(apart):>9.2g} {max(by_chrf):>9.2g}",
-                flush=True,
+            found = list(sets(pairs_of(args.data / f"{name}.jsonl.gz", side), side))
+            compare(theirs, f"{name}, {side}, {tokenizer}", tokenizer, found)
+    traps = [
+        ([[text] for text in TRAPS], [damaged(text, number, False) for text in TRAPS])
+        for number in range(7)
+    ]
+    compare(theirs, "traps, zh", "zh", traps)
+
+
+def compare(
+    theirs: Any,
+    name: str,
+    tokenizer: str,
+    found: Sequence[tuple[list[list[str]], list[str]]],
+) -> None:
+    """Prints a line: how far our scores of some sets are from theirs."""
+    apart: list[tuple[float, float, float]] = []
+    for answers, said in found:
+        references = [list(column) for column in zip(*answers, strict=True)]
+        by_bleu = theirs.BLEU(tokenize=tokenizer).corpus_score(said, references).score
+        by_chrf = theirs.CHRF().corpus_score(said, references).score
+        same = bleu_sacrebleu_zh(answers, said)["bleu_sacrebleu_zh"]
+        apart.append(
+            (
+                abs(bleu(answers, said)["bleu"] - by_bleu),
+                abs(same - by_bleu) if tokenizer == "zh" else 0.0,
+                abs(chrf(answers, said)["chrf"] - by_chrf),
             )
+        )
+    ours, same, other = zip(*apart, strict=True)
+    print(
+        f"{name:34} {len(apart):>5} {max(ours):>9.2g} {sum(ours) / len(apart):>9.2g} "
+        f"{max(same):>9.2g} {max(other):>9.2g}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -123,8 +123,13 @@ def write_corpus(
     if (folder / "manifest.json").is_file():
         return folder
     documents = [d for name in files for d in texts_of(data / f"{name}.jsonl.gz", test) if d.text]
+    return write_documents(folder, documents)
+
+
+def write_documents(folder: pathlib.Path, documents: Sequence[Document]) -> pathlib.Path:
+    """Writes documents as a corpus of one shard."""
     shard = folder / "shards" / "part-00000-of-00001.parquet"
-    shard.parent.mkdir(parents=True)
+    shard.parent.mkdir(parents=True, exist_ok=True)
     write_parquet(shard, documents)
     sha256 = storage.sha256_file(shard)
     size = sum(len(d.text.encode()) for d in documents)

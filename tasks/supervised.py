@@ -17,7 +17,7 @@ from tasks import wordings
 from twjax.data import readers
 from twjax.data.preprocessors_supervised import add_records
 from twjax.data.text_metrics import accuracy, character_f1, entity_f1, exact_match, rouge_l
-from twjax.data.translation_metrics import bleu, chrf
+from twjax.data.translation_metrics import bleu, bleu_sacrebleu_zh, chrf
 
 EVALUATION_ONLY = 1.0
 
@@ -25,6 +25,7 @@ EVALUATION_ONLY = 1.0
 HELD_OUT = 0.1
 
 TRANSLATION = (bleu, chrf)
+INTO_CHINESE = (bleu, bleu_sacrebleu_zh, chrf)
 
 en_to_tw = functools.partial(readers.translations, source="en", target="zh_tw")
 tw_to_en = functools.partial(readers.translations, source="zh_tw", target="en")
@@ -37,9 +38,9 @@ for source, path in (
     ("mozilla", "mozilla_www_pairs.jsonl.gz"),
     ("vim", "vim_po_pairs.jsonl.gz"),
 ):
-    add_records(f"tw_{source}_from_en", path, en_to_tw, wordings.EN_TO_TW, TRANSLATION, HELD_OUT)
+    add_records(f"tw_{source}_from_en", path, en_to_tw, wordings.EN_TO_TW, INTO_CHINESE, HELD_OUT)
     add_records(f"en_{source}_from_tw", path, tw_to_en, wordings.TW_TO_EN, TRANSLATION, HELD_OUT)
-    add_records(f"tw_{source}_from_cn", path, cn_to_tw, wordings.CN_TO_TW, TRANSLATION, HELD_OUT)
+    add_records(f"tw_{source}_from_cn", path, cn_to_tw, wordings.CN_TO_TW, INTO_CHINESE, HELD_OUT)
 
 # Laws and their official translations (public domain); articles of the same date only.
 LAWS = "tw_laws_parallel_en_zhTW.jsonl.gz"
@@ -49,7 +50,7 @@ add_records(
     LAWS,
     functools.partial(en_to_tw, same_dates=True),
     wordings.EN_TO_TW,
-    TRANSLATION,
+    INTO_CHINESE,
     HELD_OUT,
 )
 
@@ -137,9 +138,9 @@ add_records(
 # NTREX-128 (Federmann et al. 2022; CC BY-SA 4.0).
 NEWS = "ntrex_news_pairs.jsonl.gz"
 
-add_records("tw_ntrex_from_en", NEWS, en_to_tw, wordings.EN_TO_TW, TRANSLATION, EVALUATION_ONLY)
+add_records("tw_ntrex_from_en", NEWS, en_to_tw, wordings.EN_TO_TW, INTO_CHINESE, EVALUATION_ONLY)
 add_records("en_ntrex_from_tw", NEWS, tw_to_en, wordings.TW_TO_EN, TRANSLATION, EVALUATION_ONLY)
-add_records("tw_ntrex_from_cn", NEWS, cn_to_tw, wordings.CN_TO_TW, TRANSLATION, EVALUATION_ONLY)
+add_records("tw_ntrex_from_cn", NEWS, cn_to_tw, wordings.CN_TO_TW, INTO_CHINESE, EVALUATION_ONLY)
 
 # Dictionaries of Taigi and Hakka (Ministry of Education; CC BY-ND 3.0 TW).
 for language, path, reader, to_mandarin, from_mandarin in (
@@ -163,7 +164,7 @@ for language, path, reader, to_mandarin, from_mandarin in (
         path,
         functools.partial(reader, answer="mandarin"),
         to_mandarin,
-        [bleu, chrf],
+        INTO_CHINESE,
         EVALUATION_ONLY,
     )
     add_records(
@@ -171,7 +172,7 @@ for language, path, reader, to_mandarin, from_mandarin in (
         path,
         functools.partial(reader, answer=language),
         from_mandarin,
-        [bleu, chrf],
+        INTO_CHINESE,
         EVALUATION_ONLY,
     )
 

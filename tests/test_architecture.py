@@ -28,25 +28,28 @@ ROOMS = {
     "data": {"config", "corpus", "vocab"},
     "training": {"config", "models", "parallel", "data"},
     "tuning": {"config", "models", "parallel", "data", "training"},
-    "evaluation": {"config", "models", "parallel", "data", "training", "vocab"},
+    "evaluation": {"config", "corpus", "models", "parallel", "data", "training", "vocab"},
     "huggingface": {"config", "vocab", "models", "parallel", "training"},
     "planning": ALL,
-    "report": ALL,
-    "cli": ALL | {"planning", "report", "cli"},
+    "report": ALL | {"planning"},
+    "sweeps": {"config", "data", "training", "report"},
+    "cli": ALL | {"planning", "report", "sweeps", "cli"},
     "__main__": {"cli"},
     "tasks": {"data", "corpus", "vocab", "tasks"},
-    "launch": ALL | {"planning", "report", "cli", "launch"},
+    "launch": ALL | {"planning", "report", "sweeps", "cli", "launch"},
 }
 # Where a room may import only one file of another.
 ONLY = {
     ("parallel", "models"): {"twjax.models.spec"},
     ("models", "parallel"): {"twjax.parallel.sharding"},
     ("huggingface", "training"): {"twjax.training.checkpoint"},
+    ("sweeps", "training"): {"twjax.training.ledger"},
 }
 TRAINER_SIDE = {f"twjax.data.{name}" for name in ("rows", "mixture", "loader", "effective")}
 SEQIO_SIDE = {f"twjax.data.{name}" for name in
               ("vocabulary", "preprocessors", "sources", "packing", "cache")}  # fmt: skip
 TRAINERS = {"training", "tuning", "evaluation", "models", "parallel", "planning", "report"}
+TRAINERS |= {"sweeps"}
 TENSORFLOW = {"seqio", "tensorflow", "tensorflow_text", "tensorflow_datasets"}
 # The one file of the corpus room that reads TFDS's files, when a build names some.
 TFDS = "twjax.corpus.sources.tfds"
@@ -58,6 +61,9 @@ OWNERS = {
     "safetensors": ("twjax.huggingface",),
     "tokenizers": ("twjax.vocab",),
     "lm_eval": ("twjax.evaluation.harness", "twjax.cli.harness"),
+    "tensorboardX": ("twjax.training.board",),
+    "wandb": ("twjax.report.trackers",),
+    "mlflow": ("twjax.report.trackers",),
 }
 # Packages whose `__init__` may name what they offer; they import nothing heavy.
 FACADES = {"twjax", "twjax.cli", "twjax.config", "twjax.report"}

@@ -10,14 +10,17 @@ import pytest
 from tests import tiny
 from twjax import config
 from twjax.config import ConfigError, Run, schema
+from twjax.config.sweep import Sweep
 from twjax.corpus import pipeline
 from twjax.corpus.registry import STEPS
 from twjax.corpus.sources.formats import Source
+from twjax.sweeps.points import expand
 
 RUNS = sorted((tiny.REPO / "configs/runs").glob("*.gin"))
 CORPORA = sorted(
     path for path in (tiny.REPO / "configs/corpora").glob("*.gin") if "Corpus." in path.read_text()
 )
+SWEEPS = sorted((tiny.REPO / "configs/sweeps").glob("*.gin"))
 
 
 @pytest.fixture
@@ -175,3 +178,13 @@ def test_every_corpus_config_loads_and_rebuilds_itself(path, tmp_path):
     (tmp_path / "again.gin").write_text(loaded.text)
     again = config.load(pipeline.Corpus, [tmp_path / "again.gin"], classes=classes)
     assert again.value == loaded.value
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_sweep_and_each_of_its_points_loads_and_rebuilds_itself(path, tmp_path):
+    loaded = config.load(Sweep, [path])
+    (tmp_path / "again.gin").write_text(loaded.text)
+    assert config.load(Sweep, [tmp_path / "again.gin"]).value == loaded.value
+    for point in expand(loaded.value):
+        (tmp_path / "config.gin").write_text(point.run.text)
+        assert config.load(Run, [tmp_path / "config.gin"]).value == point.run.value

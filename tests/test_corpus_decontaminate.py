@@ -86,7 +86,7 @@ def test_wrong_evaluation_sets_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"broken.jsonl:2"):
         Decontaminate(files=(str(broken),)).apply(make(["文"]))
     with pytest.raises(ValueError, match="unknown kind"):
-        Decontaminate(files=(items(tmp_path, "set.csv", []),)).apply(make(["文"]))
+        Decontaminate(files=(items(tmp_path, "set.xlsx", []),)).apply(make(["文"]))
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_two_processes_read_their_own_slices(config, direct, original, tmp_path)
 
 
 def test_a_trained_run_goes_back_with_all_that_came_along(direct, original, tmp_path):
-    assert twjax("convert", "to-hf", direct, tmp_path / "out") == 0
+    assert twjax("convert", "to-hf", direct, tmp_path / "out", "--no-card") == 0
     before, after = hub.contents(original), hub.contents(tmp_path / "out")
     record = json.loads(after.pop("twjax_export.json"))
     assert record["source"]["step"] == 4 and record["changes"] == []
@@ -82,6 +82,25 @@ def test_a_trained_run_goes_back_with_all_that_came_along(direct, original, tmp_
         assert len(after[name]) == len(before[name]) and after[name] != before[name]
     # What was given back can be taken again.
     assert twjax("convert", "from-hf", tmp_path / "out", tmp_path / "again") == 0
+
+
+def test_an_export_of_a_run_has_a_model_card_and_nothing_else_more(direct, original, tmp_path):
+    assert twjax("convert", "to-hf", direct, tmp_path / "out") == 0
+    assert twjax("convert", "to-hf", direct, tmp_path / "plain", "--no-card") == 0
+    cards, plain = hub.contents(tmp_path / "out"), hub.contents(tmp_path / "plain")
+    record = json.loads(cards.pop("twjax_export.json"))
+    assert record["changes"] == ["README.md, README.zh-TW.md: the model card"]
+    assert "README.md" in record["files"] and plain.pop("twjax_export.json")
+    told = {name: cards.pop(name).decode() for name in ("README.md", "README.zh-TW.md")}
+    assert cards == plain
+    assert (
+        "out is original, trained further on the texts below with twjax: 4 steps"
+        in (told["README.md"])
+    )
+    last = [r for r in tiny.records(direct, "eval") if r["task"] == "a"][-1]
+    assert f"{last['bits_per_byte']:.3f}" in told["README.zh-TW.md"]
+    # A model that was only imported has nothing of its own to tell.
+    assert "README" not in str(list(hub.contents(original)))
 
 
 def test_a_model_is_scored_on_the_data_of_a_configuration(config, direct, model, capsys):

@@ -7,7 +7,7 @@ import pytest
 
 from twjax.config import ConfigError
 from twjax.planning import topology
-from twjax.planning.topology import CHIPS, GIB, parse_topology
+from twjax.planning.topology import CHIPS, GIB, parse_topology, peak_flops
 
 # Name, chips, devices, hosts, shape, rings; shapes and counts from Cloud's documentation of each
 # generation (docs.cloud.google.com/tpu/docs/v4, v5e, v5p, v6e, tpu7x).
@@ -95,3 +95,4 @@ def test_libtpu_describes_the_same_devices(name):
     assert len({getattr(d, "slice_index", 0) for d in devices}) == slice_.num_slices
     extent = [1 + max(d.coords[i] for d in devices) for i in range(3)]
     assert extent[: len(slice_.shape)] == list(slice_.shape)
+    assert peak_flops(devices[0].device_kind) == slice_.chip.flops / slice_.chip.devices

@@ -2,164 +2,24 @@
 
 from __future__ import annotations
 
-import html.parser
 import json
 import math
-import pathlib
-import random
 import re
 
 import browser
 import pytest
 
+from tests.report_side import (
+    BEFORE_REPLAY,
+    TASKS,
+    WITH_REPLAY,
+    Page,
+    hold_offline,
+    make_run,
+    make_three,
+)
 from twjax.cli import report as command
 from twjax.report import Roles, write_report
-
-TASKS = {"tw_laws": 2.9, "tw_transcripts": 2.4, "en_web": 1.9, "zh_cn_web": 2.6}
-BEFORE_REPLAY = {"tw_laws": 0.55, "tw_transcripts": 0.80, "en_web": 1.16, "zh_cn_web": 1.07}
-WITH_REPLAY = {"tw_laws": 0.57, "tw_transcripts": 0.82, "en_web": 1.02, "zh_cn_web": 0.99}
-PROMPTS = ("中華民國憲法第一條規定，", "The committee decided", "立法院今天審查")
-VOID = {"meta", "link", "br", "img", "hr", "input"}
-
-
-def bits(task: str, share: float, ratios: dict[str, float], start: float) -> float:
-    """Bits-per-byte after `share` of a run that ends at `ratios` times where it started."""
-    return (
-        TASKS[task]
-        * start
-        * (1 + (ratios[task] - 1) * (1 - math.exp(-5 * share)) / (1 - math.exp(-5)))
-    )
-
-
-def make_run(
-    path: pathlib.Path,
-    steps: int = 600,
-    every: int = 10,
-    ratios: dict[str, float] = WITH_REPLAY,
-    weights: dict[str, float] | None = None,
-    seed: int = 0,
-    evaluations: int = 6,
-    start: float = 1.0,
-) -> pathlib.Path:
-    """Writes a run directory as the trainer does, from simple curves with noise."""
-    rng = random.Random(seed)
-    weights = weights or {"tw_laws": 0.45, "tw_transcripts": 0.25, "en_web": 0.2, "zh_cn_web": 0.1}
-    (path / "samples").mkdir(parents=True)
-    lines = []
-    rows = dict.fromkeys(weights, 0)
-    eval_steps = {round(i * steps / evaluations / every) * every for i in range(evaluations + 1)}
-    for step in range(0, steps + 1, every):
-        if step:
-            for task, weight in weights.items():
-                rows[task] += round(weight * 16 * every * (1 + 0.2 * math.sin(step / steps * 6)))
-            warm = min(1.0, step / (0.05 * steps))
-            record = {
-                "kind": "train",
-                "step": step,
-                "loss": 2.1 + 2.4 * math.exp(-4 * step / steps) + rng.gauss(0, 0.05),
-                "z_loss": 1e-4,
-                "accuracy": 0.4,
-                "grad_norm": 0.8 + rng.random() * 0.3,
-                "learning_rate": 3e-4 * warm * (0.55 + 0.45 * math.cos(math.pi * step / steps)),
-                "tokens": step * 16 * 512 - step * 7,
-            }
-            # Throughput and rows are not logged at every step.
-            if step // every % 2 == 0:
-                record["tokens_per_second"] = 9_800 + rng.gauss(0, 300)
-                record["step_seconds"] = 31.0 if step == 2 * every else 0.84 + rng.random() * 0.05
-                record["rows"] = dict(rows)
-            lines.append(record)
-        if step in eval_steps:
-            for task in TASKS:
-                value = bits(task, step / steps, ratios, start)
-                record = {"kind": "eval", "step": step, "task": task, "bits_per_byte": value}
-                record |= {"loss": value * 2, "perplexity": math.exp(value * 2), "tokens": 65_000}
-                lines.append(record | {"bytes": 200_000, "seconds": 1.9})
-            with open(path / "samples" / f"{step}.jsonl", "w", encoding="utf-8") as file:
-                for prompt in PROMPTS:
-                    text = f"主權屬於國民全體，「臺灣」的法律（第{step}號）。" * 3
-                    record = {"prompt": prompt, "text": text, "step": step}
-                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (path / "metrics.jsonl").write_text(text, encoding="utf-8")
-    ledger = [
-        {"step": 0, "time": "2026-11-22T08:00:00Z", "kind": "start", "batch_size": 16},
-        {"step": 300, "time": "2026-11-22T08:05:00Z", "kind": "resume", "devices": 8},
-    ]
-    text = "".join(json.dumps(line) + "\n" for line in ledger)
-    (path / "ledger.jsonl").write_text(text, encoding="utf-8")
-    (path / "config.gin").write_text("import tasks.taiwan\n\nRun.steps = 600\n", encoding="utf-8")
-    versions = {"python": "3.11.7", "packages": {"jax": "0.10.2", "flax": "0.12.8"}}
-    (path / "versions.json").write_text(json.dumps(versions), encoding="utf-8")
-    return path
-
-
-def make_three(folder: pathlib.Path) -> tuple[dict[str, pathlib.Path], Roles]:
-    """A base run and two that continue it, with their roles."""
-    from_random = {"ratios": dict.fromkeys(TASKS, 0.25), "start": 4.0}
-    base = make_run(folder / "base", weights={"en_web": 0.6, "zh_cn_web": 0.4}, **from_random)
-    without = make_run(folder / "without", ratios=BEFORE_REPLAY, weights={"tw_laws": 1.0}, seed=1)
-    with_replay = make_run(folder / "with", ratios=WITH_REPLAY, seed=2)
-    runs = {"base": base, "Taiwan only": without, "Taiwan + replay": with_replay}
-    roles = Roles(
-        baseline=base,
-        without_replay="Taiwan only",
-        with_replay=with_replay,
-        learnt=("tw_laws", "tw_transcripts"),
-        protected=("en_web", "zh_cn_web"),
-    )
-    return runs, roles
-
-
-class Page(html.parser.HTMLParser):
-    """Collects a page's elements, attributes and text, and holds that tags are balanced."""
-
-    def __init__(self, path: pathlib.Path):
-        super().__init__()
-        self.source = path.read_text(encoding="utf-8")
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self.feed(self.source)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
-
-    def handle_data(self, data):
-        self.texts.append((self.open[-1] if self.open else "", data))
-
-    @property
-    def text(self) -> str:
-        return " ".join(t for tag, t in self.texts if tag not in ("style", "script"))
-
-    def charts(self) -> dict[str, list[dict]]:
-        """Values behind each chart: title → series with n, x, y, t, v."""
-        return {
-            str(attrs["aria-label"]): json.loads(str(attrs["data-hover"]))
-            for tag, attrs in self.tags
-            if tag == "svg"
-        }
-
-
-def hold_offline(page: Page) -> None:
-    """Fails if the page could ask anything of a network."""
-    for tag, attrs in page.tags:
-        assert tag not in ("iframe", "object", "embed", "img", "base", "form")
-        for name in ("src", "href", "srcset", "action", "data", "xlink:href"):
-            if name in attrs:
-                assert re.match(r"#|data:", attrs[name] or ""), (tag, attrs)
-    code = "".join(text for tag, text in page.texts if tag in ("style", "script"))
-    assert not re.search(r"@import|url\(|https?:|//\w|fetch\(|XMLHttpRequest|import\(", code)
 
 
 def test_one_run_shows_the_numbers_of_its_logs(tmp_path):

@@ -135,6 +135,30 @@ def test_chinese_is_split_by_characters_of_every_block():
     assert tokens("“a”—b…") == ["“a”—b…"]
 
 
+TRAPS = (
+    ("他說“今天—明天…”都可以", "他說「今天—明天」都可以"),
+    ("遮的人𠢕𨑨迌足濟", "遮的人𠢕迌足濟𨑨"),
+    ("鿍鿎鿏是元素的舊字", "鿎鿏鿍是元素舊字"),
+)
+# Their tokens, BLEU and chrF.
+SACREBLEU = (
+    ("他 說 “ 今 天 — 明 天 … ” 都 可 以", 42.86982293646294, 34.376554624841226),
+    ("遮 的 人 𠢕𨑨 迌 足 濟", 34.57207846419411, 40.23809523809525),
+    ("鿍鿎鿏 是 元 素 的 舊 字", 32.159351091190125, 26.15001410604778),
+)
+
+
+def test_chinese_scores_are_both_reported():
+    """sacreBLEU 2.6.0 on what its `zh` mistakes: BLEU(tokenize="zh") and CHRF()."""
+    for (answer, said), (own, bleu, chrf) in zip(TRAPS, SACREBLEU, strict=True):
+        assert translation_metrics.sacrebleu_zh_tokens(answer) == own.split()
+        found = translation_metrics.bleu_sacrebleu_zh([answer], [said])["bleu_sacrebleu_zh"]
+        assert found == pytest.approx(bleu)
+        assert translation_metrics.chrf([answer], [said])["chrf"] == pytest.approx(chrf)
+        # Ours is another figure here.
+        assert abs(translation_metrics.bleu([answer], [said])["bleu"] - bleu) > 0.1
+
+
 @given(pairs=st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=3))
 def test_chrf_is_the_definition(pairs):
     """Popović 2015: arithmetic means over the orders that both have, F with β = 2."""

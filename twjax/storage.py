@@ -63,6 +63,23 @@ def sync(path: str | os.PathLike[str]) -> None:
         os.close(descriptor)
 
 
+def is_locked(path: str | os.PathLike[str]) -> bool | None:
+    """Whether a process of this machine holds a lock (flock) on a file, without touching the lock.
+
+    None where the system doesn't tell.
+    """
+    try:
+        number = os.stat(path).st_ino
+        held = pathlib.Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except FileNotFoundError as error:
+        return None if error.filename == "/proc/locks" else False
+    except OSError:
+        return None
+    # "1: FLOCK  ADVISORY  WRITE 4711 08:01:131075 0 EOF"; a waiting one has "->".
+    fields = [line.split() for line in held if " FLOCK " in line and "->" not in line]
+    return any(f[5].rpartition(":")[2] == str(number) for f in fields if len(f) > 5)
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Writes `value` as readable, key-ordered-as-given JSON, atomically."""
     with atomic_writer(path) as file:

@@ -29,6 +29,10 @@ COMMANDS = {
     "eval": "twjax.cli.evaluate",
     "harness": "twjax.cli.harness",
     "generate": "twjax.cli.generate",
+    "watch": "twjax.cli.watch",
+    "track": "twjax.cli.track",
+    "pairs": "twjax.cli.pairs",
+    "sweep": "twjax.cli.sweep",
     "report": "twjax.cli.report",
     "doctor": "twjax.cli.doctor",
 }

@@ -7,7 +7,8 @@ From the first on, `Run.init = 'run:models/llama1b'` starts a run from it, and `
 models/llama1b` continues prompts. (`Run.init = 'hf:Llama-3.2-1B'` needs no conversion, but then
 nothing says what its loss should be.) Weights keep their dtype on the disk and are read as float32;
 tokenizer, chat template and generation settings travel along unread, and come out of `to-hf` as
-they were. What differs from the original is listed in twjax_export.json.
+they were. What differs from the original is listed in twjax_export.json. A run's export gets a
+model card in English and in Traditional Chinese: data, licences, training, evaluation, limits.
 
 Whatever doesn't fit is refused by name before anything is written: a weight that is missing or
 that nothing asks for, a setting of config.json that twjax doesn't compute, a file cut short. Memory
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from twjax.cli.options import add_weights
@@ -68,6 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shard-gb", type=float, default=5.0, metavar="GB",
         help="size of a weight file where there is no original (default: 5)",
     )  # fmt: skip
+    give.add_argument(
+        "--no-card",
+        action="store_true",
+        help="write no model card; otherwise a run's is README.md and README.zh-TW.md, or "
+        "MODEL_CARD.md where the original came with a README.md",
+    )
     for command in (take, give):
         command.add_argument(
             "--check",
@@ -151,10 +159,26 @@ def _to_hf(args: argparse.Namespace) -> int:
             family=args.family,
             shard_bytes=int(args.shard_gb * 1e9),
             max_positions=None if source.imported else max(source.run.data.lengths),
+            card=None if args.no_card or source.imported else _card(source, args),
             check=check if args.check else None,
             force=args.force,
         )
     return 0
+
+
+def _card(source: Any, args: argparse.Namespace) -> Callable[[pathlib.Path], list[str]]:
+    from twjax.report.model_card import write_cards
+
+    def write(folder: pathlib.Path) -> list[str]:
+        name, average = args.out.absolute().name, args.weights == "ema"
+        try:
+            return write_cards(
+                source.directory, folder, name=name, step=source.step, average=average
+            )
+        except (FileExistsError, ValueError) as error:
+            return [f"no model card: {error}"]
+
+    return write
 
 
 def _check_tokenizer(source: Any, chosen: pathlib.Path | None) -> None:

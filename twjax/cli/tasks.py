@@ -4,6 +4,7 @@ twjax tasks list CONFIG                     # tasks of a run, and which are cach
 twjax tasks cache CONFIG --workers 8        # every split that the run reads
 twjax tasks show CONFIG tw_laws -n 2        # decoded rows; what isn't predicted is marked
 twjax tasks rates CONFIG --temperature 3.3  # weights for Mixture.stages from what is cached
+twjax tasks contamination CONFIG            # evaluation items that the training rows hold
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from twjax.cli import options, tasks_rates
+from twjax.cli import options, tasks_contamination, tasks_rates
 
 if TYPE_CHECKING:
     from twjax.data.cache import Built
@@ -25,13 +26,16 @@ _DIM, _GREEN, _BOLD, _END = "\033[2m", "\033[32m", "\033[1m", "\033[0m"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(
-        dest="tasks_command", metavar="list|show|cache|rates", required=True
+        dest="tasks_command", metavar="list|show|cache|rates|contamination", required=True
     )
     listing = commands.add_parser("list", help="tasks of a run, and which are cached")
     show = commands.add_parser("show", help="print decoded rows of a cached task")
     cache = commands.add_parser("cache", help="pack the tasks of a run into rows")
     rates = commands.add_parser("rates", help="weights of a stage from the sizes of cached tasks")
-    for command in (listing, show, cache, rates):
+    contamination = commands.add_parser(
+        "contamination", help="look for evaluation items in the rows that a run trains on"
+    )
+    for command in (listing, show, cache, rates, contamination):
         options.add_config(command, "a gin file with a Run")
         command.add_argument("--cache", metavar="DIR", help="instead of Data.cache")
     for command in (listing, show, cache):
@@ -49,10 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, metavar="N", help="processes (default: as many as cores)"
     )
     tasks_rates.add_arguments(rates)
+    tasks_contamination.add_arguments(contamination)
 
 
 def run(args: argparse.Namespace) -> int:
     commands = {"list": _list, "show": _show, "cache": _cache, "rates": tasks_rates.run}
+    commands["contamination"] = tasks_contamination.run
     return commands[args.tasks_command](args)
 
 
@@ -78,7 +84,7 @@ def _cache(args: argparse.Namespace) -> int:
     workers = default_workers() if args.workers is None else args.workers
     if workers < 1:
         raise ValueError(f"--workers ({workers}) must be at least 1.")
-    requests, folder, _ = _requests(args)
+    requests, folder, loaded = _requests(args)
     names = {request.task.name for request in requests}
     if unknown := set(args.task or ()) - names:
         raise ValueError(
@@ -94,6 +100,14 @@ def _cache(args: argparse.Namespace) -> int:
     with Pool(workers) as pool:
         for request in chosen:
             _report(cache.build(request, folder, pool=pool))
+    screening = loaded.value.data.screening
+    trained = {request.task.name for request in chosen if request.split == "train"}
+    reported = screening is not None and screening.policy == "report" and not args.rows
+    if screening is not None and reported and trained:
+        found = tasks_contamination.search(
+            loaded.value, folder, sorted(trained), screening.items, held_out=False
+        )
+        tasks_contamination.show(found)
     return 0
 
 
@@ -103,7 +117,8 @@ def _report(built: Built) -> None:
         f"{info.task} {info.split}: {'cached' if built.fresh else 'up to date'}; "
         f"{info.rows:,} rows, {info.tokens:,} tokens, {info.pad_fraction:.2%} padding, "
         f"{info.documents:,} examples, {info.tokens_per_byte:.3f} tokens/byte"
-        + (f", {built.left_out:,} left out" if built.left_out else ""),
+        + (f", {built.left_out:,} left out" if built.left_out else "")
+        + (f" ({info.without['examples']:,} hold an evaluation item)" if info.without else ""),
         flush=True,
     )
 

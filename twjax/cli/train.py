@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from twjax import config
+    from twjax.config.sweep import decay_bindings
     from twjax.storage import local_folder
 
     overrides, name = list(args.set), pathlib.Path("runs") / pathlib.Path(args.config).stem
@@ -57,11 +58,7 @@ def run(args: argparse.Namespace) -> int:
             )
         name = pathlib.Path(f"{trunk.rstrip('/')}-from-{step}")
         if args.decay is not None:
-            steps = int(step) + args.decay
-            overrides += [
-                f"Run.steps = {steps}",
-                f"Schedule.decay_fraction = {args.decay / steps!r}",
-            ]
+            overrides += decay_bindings(int(step), args.decay)
     if args.decay is not None and (args.decay < 1 or args.branch_from is None):
         raise config.ConfigError(
             f"--decay {args.decay}: is a number of steps after the one of --branch-from."

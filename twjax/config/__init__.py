@@ -15,8 +15,10 @@ from twjax.config.schema import (
     RopeScaling,
     Run,
     Schedule,
+    Screening,
     Step,
     Suite,
+    Tracking,
     Vocabulary,
 )
 
@@ -36,8 +38,10 @@ __all__ = [
     "RopeScaling",
     "Run",
     "Schedule",
+    "Screening",
     "Step",
     "Suite",
+    "Tracking",
     "Vocabulary",
     "compare",
     "flatten",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from twjax.config.checks import require
+from twjax.config.screening import Screening
 
 # A step, or the one at which the learning rate begins its last decay.
 When = int | Literal["decay"]
@@ -77,7 +78,7 @@ class Data:
     (inputs, targets). `batch_ramp` is ((step, rows), ...): from that step on a batch has that many
     rows. `seq_len_stages` is ((step, seq_len), ...): from that step on rows have that length; they
     are other rows, whose order starts anew, but epochs that were read count. Held-out rows are
-    always of `seq_len`.
+    always of `seq_len`. `screening` looks for evaluation items in what is trained on.
     """
 
     cache: str
@@ -90,6 +91,7 @@ class Data:
     corpora: dict[str, str] = dataclasses.field(default_factory=dict)
     validation: float = 0.02
     held_out: tuple[str, ...] = ()
+    screening: Screening | None = None
 
     def __post_init__(self) -> None:
         for field, start, length in (

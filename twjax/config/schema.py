@@ -18,7 +18,9 @@ from twjax.config.keeping import Adapter, Distillation
 from twjax.config.model import Model
 from twjax.config.model import RopeScaling as RopeScaling
 from twjax.config.optimization import Optimizer, Schedule
+from twjax.config.screening import Screening as Screening
 from twjax.config.suite import Suite
+from twjax.config.tracking import Tracking
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,7 +134,7 @@ class Run:
 
     `budget` bounds what may be forgotten; None doesn't look at it. With `adapter` only adapters
     beside the weights are trained; with `distillation` predictions are kept close to those at the
-    start.
+    start. `tracking` names where the log is shown beside the run's own folder.
 
     Where `Data.vocabulary` is one that `twjax vocab extend` made of the source's, the weights get
     a row for each new id, in the embedding and in an untied output matrix each from its own old
@@ -157,6 +159,7 @@ class Run:
     budget: Budget | None = None
     adapter: Adapter | None = None
     distillation: Distillation | None = None
+    tracking: Tracking | None = None
     seed: int = 0
     log_every: int = 10
 

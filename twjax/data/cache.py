@@ -59,9 +59,9 @@ def build(
 
     `pool` has the processes to use instead of `workers` new ones: what they loaded for one task
     serves the next.
-    Examples in which nothing is predicted, or which don't fit a row and may not be cut, and records
-    that the source can't use, are left out, counted, and listed in `left_out-<fingerprint>.jsonl`
-    beside the rows' folder.
+    Examples in which nothing is predicted, or which don't fit a row and may not be cut, those that
+    hold an evaluation item (with their text), and records that the source can't use, are left out,
+    counted, and listed in `left_out-<fingerprint>.jsonl` beside the rows' folder.
     """
     ingredients = request.ingredients()
     fingerprint = storage.sha256_json(ingredients)
@@ -100,6 +100,7 @@ def build(
                 "path": request.vocabulary,
             },
             ingredients=ingredients,
+            without=packer.without,
         )
     return Built(info, path, True, len(packer.left_out))
 
@@ -156,6 +157,7 @@ def _encoded(request: Request, scratch: pathlib.Path, pool: Pool) -> Iterator[En
             request.vocabulary,
             request.sequence_length,
             scratch / f"{shard:05d}.tokens",
+            request.removal,
         )
         for shard in range(count)
     ]
@@ -185,6 +187,20 @@ class _Packer:
         self._count = self._seen = 0
         self.documents = self.text_bytes = 0
         self.left_out: list[dict[str, object]] = []
+        self._held: collections.Counter[str] = collections.Counter()
+
+    @property
+    def without(self) -> dict[str, object] | None:
+        """What was removed, by set, where items are looked for; None where they aren't."""
+        if self._request.removal is None:
+            return None
+        counts = self._request.removal.screen.counts
+        return {
+            "examples": self._held.total(),
+            "sets": {
+                name: {"items": n, "examples": self._held[name]} for name, n in counts.items()
+            },
+        }
 
     def add(self, encoded: Encoded) -> None:
         self._shards.append(encoded)
@@ -201,6 +217,8 @@ class _Packer:
         begins = np.concatenate([_begins(shard.lengths.sum(axis=1)) for shard in shards])
         owner = np.repeat(np.arange(len(shards)), [len(shard.lengths) for shard in shards])
         keep = self._usable(lengths)
+        self._remove(shards, keep)
+        self._seen += len(lengths)
         self.documents += int(keep.sum())
         self.text_bytes += int(np.concatenate([s.text_bytes for s in shards])[keep].sum())
         lengths, begins, owner = lengths[keep], begins[keep], owner[keep]
@@ -266,8 +284,25 @@ class _Packer:
                         "targets": targets,
                     }
                 )
-        self._seen += len(lengths)
         return ~(too_short | too_long)
+
+    def _remove(self, shards: Sequence[Encoded], keep: np.ndarray) -> None:
+        """Takes out of `keep` bool [n] what holds an evaluation item, and notes it."""
+        first = 0
+        for shard in shards:
+            for number, finding, text in shard.held:
+                if keep[first + number]:
+                    keep[first + number] = False
+                    self._held[finding.set] += 1
+                    self.left_out.append(
+                        {
+                            "reason": "holds an evaluation item",
+                            "example": self._seen + first + number,
+                            **finding.entry(),
+                            "text": text,
+                        }
+                    )
+            first += len(shard.lengths)
 
 
 def _fill(

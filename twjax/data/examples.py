@@ -20,9 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from twjax.data.contamination import Finding, Removal
 from twjax.data.documents import Corpus
 from twjax.data.quiet import quiet_tensorflow
 from twjax.data.source_hash import source_sha256
+from twjax.data.spelt import Speller
 from twjax.vocab.tokenizer import Tokenizer
 from twjax.vocab.tokenizer_load import load_vocabulary
 
@@ -37,12 +39,14 @@ class Encoded:
     """The n examples of one source shard: `tokens` int32 on disk, `lengths` int64 [n, 2].
 
     An example is its inputs (none under `language_model`), then its targets. `text_bytes` int64
-    [n] counts the UTF-8 bytes that the ids stand for.
+    [n] counts the UTF-8 bytes that the ids stand for. `held` are examples to leave out: their
+    numbers, the evaluation item that each holds most of, and their text.
     """
 
     tokens: pathlib.Path
     lengths: np.ndarray
     text_bytes: np.ndarray
+    held: tuple[tuple[int, Finding, str], ...] = ()
 
 
 class Spill:
@@ -52,6 +56,8 @@ class Spill:
         self._path, self._token_bytes = path, token_bytes
         self._lengths = [np.zeros((0, 2), np.int64)]
         self._text_bytes = [np.zeros(0, np.int64)]
+        self._held: list[tuple[int, Finding, str]] = []
+        self._count = 0
 
     def __enter__(self) -> Spill:
         self._file = open(self._path, "wb")
@@ -60,8 +66,18 @@ class Spill:
     def __exit__(self, *exc: object) -> None:
         self._file.close()
 
-    def add(self, tokens: np.ndarray, lengths: np.ndarray) -> None:
-        """Appends examples: their ids one after the other, and int [n, 2]."""
+    def add(
+        self,
+        tokens: np.ndarray,
+        lengths: np.ndarray,
+        held: Sequence[tuple[int, Finding, str]] = (),
+    ) -> None:
+        """Appends examples: their ids one after the other, int [n, 2], and which of them to leave.
+
+        `held` counts from the first of these examples.
+        """
+        self._held += [(self._count + number, finding, text) for number, finding, text in held]
+        self._count += len(lengths)
         self._file.write(np.ascontiguousarray(tokens, "<i4").data)
         self._lengths.append(np.asarray(lengths, np.int64))
         until = np.concatenate([[0], np.cumsum(self._token_bytes[tokens], dtype=np.int64)])
@@ -70,7 +86,7 @@ class Spill:
     def encoded(self) -> Encoded:
         self._file.flush()
         lengths, text_bytes = np.concatenate(self._lengths), np.concatenate(self._text_bytes)
-        return Encoded(self._path, lengths, text_bytes)
+        return Encoded(self._path, lengths, text_bytes, tuple(self._held))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,14 +99,19 @@ class Job:
     vocabulary: str
     sequence_length: Mapping[str, int]
     output: pathlib.Path
+    removal: Removal | None = None
 
 
 def encode(job: Job, tick: Callable[[int], None] = lambda documents: None) -> Encoded:
     """Encodes one shard; `tick` is told of examples done."""
-    token_bytes = task_token_bytes(load_model(job.vocabulary), job.task.extra_ids)
+    model = load_model(job.vocabulary)
+    token_bytes = task_token_bytes(model, job.task.extra_ids)
+    removal = job.removal
+    speller = Speller(model, len(token_bytes) - model.vocab_size) if removal else None
     with Spill(job.output, token_bytes) as spill:
         for tokens, lengths in job.task.examples(job):
-            spill.add(tokens, lengths)
+            held = removal.held(speller, tokens, lengths.sum(axis=1)) if removal and speller else ()
+            spill.add(tokens, lengths, held)
             tick(len(lengths))
         return spill.encoded()
 

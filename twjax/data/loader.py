@@ -60,6 +60,12 @@ def open_course(
         problems += reader.problems(data.vocabulary)
         if len(reader) == 0:
             problems.append(f"{reader.path}: task {task} has no rows in split {split}")
+        removed = data.screening is not None and data.screening.policy == "remove"
+        if removed and split == "train" and reader.info.without is None:
+            problems.append(
+                f"{reader.path}: evaluation items weren't removed from the rows of task {task}, as "
+                f"Data.screening asks; run: twjax tasks cache {config}"
+            )
     problems += _differences([reader for some in readers.values() for reader in some.values()])
     if problems:
         raise ValueError(" | ".join(dict.fromkeys(problems)))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from twjax.config import Run
 from twjax.data import packing
+from twjax.data.contamination import Removal
 from twjax.data.documents import Corpus
 from twjax.data.examples import Task, find_task, load_model
 from twjax.data.rows import RowFormat, SeqLen
@@ -18,7 +19,8 @@ class Request:
 
     "decoder" rows hold inputs and targets in one segment with the loss on the targets;
     "encoder_decoder" rows keep them apart, and `seq_len` is the length of the inputs. Their
-    targets have `targets_len`, or as many tokens as the task makes of such inputs.
+    targets have `targets_len`, or as many tokens as the task makes of such inputs. Examples that
+    hold an item of `removal` aren't wanted.
     """
 
     task: Task
@@ -27,6 +29,7 @@ class Request:
     vocabulary: str
     row_format: RowFormat = "decoder"
     targets_len: int | None = None
+    removal: Removal | None = None
 
     def __post_init__(self) -> None:
         if self.row_format == "decoder":
@@ -81,14 +84,16 @@ class Request:
             "seq_len": length if isinstance(length, int) else list(length),
             "row_format": self.row_format,
             "packing": packing.VERSION,
+            **({"without": self.removal.ingredients()} if self.removal else {}),
         }
 
 
 def requests(run: Run, imports: Sequence[str] = ()) -> list[Request]:
     """Returns the rows that a run reads: its mixture's train split, its evaluation's split.
 
-    `imports` are the modules of the configuration's import lines; they are loaded only when a
-    task is not among `Data.corpora`.
+    Items of `Data.screening` are removed from training splits, if it says so. `imports` are the
+    modules of the configuration's import lines; they are loaded only when a task is not among
+    `Data.corpora`.
     """
     data = run.data
     corpora = {
@@ -104,12 +109,15 @@ def requests(run: Run, imports: Sequence[str] = ()) -> list[Request]:
             raise ValueError(
                 f"Task {name} has no split {split!r}; it has {', '.join(task.splits)}."
             )
+        removal = Removal.of(data.screening) if split == "train" else None
         # Held-out rows have one length all along.
         for length in data.seq_lens if split == "train" else (data.seq_len,):
             if isinstance(length, int):
-                found.append(Request(task, split, length, data.vocabulary))
+                request = Request(task, split, length, data.vocabulary, removal=removal)
             else:
                 inputs, targets = length
-                request = Request(task, split, inputs, data.vocabulary, "encoder_decoder", targets)
-                found.append(request)
+                request = Request(
+                    task, split, inputs, data.vocabulary, "encoder_decoder", targets, removal
+                )
+            found.append(request)
     return found

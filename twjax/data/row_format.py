@@ -85,7 +85,9 @@ class Info:
     `tokens` counts all but padding and `loss_tokens` those with a loss weight; `text_bytes` is
     the UTF-8 length of the documents' text. `vocabulary` has sha256, size, path. `files` has
     file, rows, bytes, sha256 of each rows file. `ingredients` is what `fingerprint` hashes; its
-    "preprocessors" are [{name, arguments, source_sha256}].
+    "preprocessors" are [{name, arguments, source_sha256}]. `without` says how many examples were
+    left out because they hold an evaluation item, {examples, sets: {set: {items, examples}}}; None
+    where none was looked for.
     """
 
     format: int = FORMAT
@@ -104,6 +106,7 @@ class Info:
     vocabulary: dict[str, Any]
     files: list[dict[str, Any]]
     ingredients: dict[str, Any]
+    without: dict[str, Any] | None = None
 
     @classmethod
     def load(cls, path: pathlib.Path) -> Self:
@@ -111,6 +114,8 @@ class Info:
         values = storage.read_json(path)
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise ValueError(f"{path}: not cached rows of format {FORMAT}; cache the task again.")
+        # Rows that nothing was removed from may not say so.
+        values.setdefault("without", None)
         names = {field.name for field in dataclasses.fields(cls)}
         if names != set(values):
             odd = ", ".join(sorted(names ^ set(values)))

@@ -112,6 +112,7 @@ class RowWriter:
         text_bytes: int,
         vocabulary: Mapping[str, Any],
         ingredients: Mapping[str, Any],
+        without: Mapping[str, Any] | None = None,
     ) -> Info:
         """Completes the files, writes `info.json` last, and renames the folder into place.
 
@@ -152,6 +153,7 @@ class RowWriter:
             vocabulary=dict(vocabulary),
             files=self._files,
             ingredients=dict(ingredients),
+            without=None if without is None else dict(without),
         )
         np.save(self._temporary / "token_bytes.npy", self._token_bytes)
         storage.sync(self._temporary / "token_bytes.npy")

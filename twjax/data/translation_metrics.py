@@ -1,9 +1,10 @@
 """BLEU and chrF of translations into Chinese and English, from 0 to 100, as seqio metrics.
 
-Equal to sacreBLEU (Post 2018, "A Call for Clarity in Reporting BLEU Scores") with `-tok 13a` on
-text without Han characters, and for chrF on any. On Chinese, sacreBLEU's `zh` splits ordinary
-quotation marks and dashes as Chinese and doesn't split Han characters beyond U+FFFF; here every
-Han character is a token, whichever block it is of.
+`chrf` equals sacreBLEU (Post 2018, "A Call for Clarity in Reporting BLEU Scores") on any text,
+`bleu` its `-tok 13a` on text without Han characters, and `bleu_sacrebleu_zh` its `-tok zh`. On
+Chinese, that one splits ordinary quotation marks and dashes as Chinese, and doesn't split Han
+characters beyond U+FFFF or from U+9FBC on; for `bleu` every Han character is a token, whichever
+block it is of. Report both, the second where figures are compared with others'.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import collections
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twjax.data.text_metrics import Answers, paired
 
@@ -24,6 +25,14 @@ _CHINESE = re.compile(
     "([\u2e80-\u2fdf\u2ff0-\u303f\u3100-\u312f\u31a0-\u31ef\u3400-\u4dbf\u4e00-\u9fff"
     "\uf900-\ufaff\ufe10-\ufe1f\ufe30-\ufe4f\uff00-\uffef\U00020000-\U0003ffff])"
 )
+# What sacreBLEU 2.6.0 takes for Chinese with `-tok zh`. Its bounds for U+20000 to U+2A6D6 are
+# written as strings of two characters, which compare as U+2001 to U+2A6D.
+_SACREBLEU_ZH = re.compile(
+    "([\u2001-\u2a6d\u2e80-\u2fdf\u2ff0-\u303f\u3100-\u312f\u31a0-\u31ef\u3200-\u4db5\u4e00-\u9fbb"
+    "\uf900-\ufa2d\ufa30-\ufa6a\ufa70-\ufad9\ufe10-\ufe1f\ufe30-\ufe4f\uff00-\uffef])"
+)
+# How sacreBLEU signs the same figure.
+SACREBLEU_ZH_SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:zh|smooth:exp|version:2.6.0"
 # The language-independent part of mteval-v13a.pl (NIST 2009).
 _13A = (
     (re.compile(r"([{-~\[-` -&(-+:-@/])"), r" \1 "),
@@ -40,11 +49,22 @@ def bleu(targets: Answers, predictions: Sequence[str]) -> dict[str, float]:
     Papineni et al. 2002, section 2.3; an order without a match counts as 1 / (2^k total), k the
     number of such orders so far (Chen and Cherry 2014, smoothing 3, sacreBLEU's "exp").
     """
+    return {"bleu": _corpus_bleu(targets, predictions, tokens)}
+
+
+def bleu_sacrebleu_zh(targets: Answers, predictions: Sequence[str]) -> dict[str, float]:
+    """Returns BLEU as sacreBLEU 2.6.0 computes it with `-tok zh`, its peculiarities included."""
+    return {"bleu_sacrebleu_zh": _corpus_bleu(targets, predictions, sacrebleu_zh_tokens)}
+
+
+def _corpus_bleu(
+    targets: Answers, predictions: Sequence[str], tokenize: Callable[[str], list[str]]
+) -> float:
     matches, totals = [0] * _ORDERS, [0] * _ORDERS
     length = wanted = 0
     for answers, prediction in paired(targets, predictions):
-        guess = tokens(prediction)
-        truths = [tokens(answer) for answer in answers]
+        guess = tokenize(prediction)
+        truths = [tokenize(answer) for answer in answers]
         length += len(guess)
         wanted += min((abs(len(t) - len(guess)), len(t)) for t in truths)[1]
         for order in range(1, _ORDERS + 1):
@@ -54,7 +74,7 @@ def bleu(targets: Answers, predictions: Sequence[str]) -> dict[str, float]:
                 most |= _ngrams(truth, order)
             matches[order - 1] += (found & most).total()
             totals[order - 1] += found.total()
-    return {"bleu": _bleu(matches, totals, length, wanted)}
+    return _bleu(matches, totals, length, wanted)
 
 
 def _bleu(matches: Sequence[int], totals: Sequence[int], length: int, wanted: int) -> float:
@@ -110,7 +130,15 @@ def tokens(text: str) -> list[str]:
     text = text.replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
     for entity, character in _ENTITIES:
         text = text.replace(entity, character)
-    text = " " + _CHINESE.sub(r" \1 ", text) + " "
+    return _split(" " + _CHINESE.sub(r" \1 ", text) + " ")
+
+
+def sacrebleu_zh_tokens(text: str) -> list[str]:
+    """Returns the tokens of sacreBLEU 2.6.0's `zh`."""
+    return _split(_SACREBLEU_ZH.sub(r" \1 ", text.strip()))
+
+
+def _split(text: str) -> list[str]:
     for pattern, replacement in _13A:
         text = pattern.sub(replacement, text)
     return text.split()

@@ -8,7 +8,7 @@ import json
 import math
 import pathlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,7 @@ def export(
     family: str | None = None,
     shard_bytes: int = SHARD_BYTES,
     max_positions: int | None = None,
+    card: Callable[[pathlib.Path], list[str]] | None = None,
     check: Any = None,
     force: bool = False,
 ) -> dict[str, Any]:
@@ -78,7 +79,8 @@ def export(
     With `carried` (what came with the original) files are cut as they were, other files are
     copied, and only what had to change differs. `dtype` is "source", or one for all tensors.
     `tokenizer` is a folder whose tokenizer files replace the original's. `max_positions` goes
-    into a new config.json. Rows of vocabulary padding are left out.
+    into a new config.json. Rows of vocabulary padding are left out. `card` writes what tells about
+    the model into the folder, and returns what it wrote, a line each.
     """
     plan = make_plan(
         arrays, model, carried, dtype, family, shard_bytes, max_positions=max_positions
@@ -86,6 +88,8 @@ def export(
     with whole_folder(out, force=force, needs=plan.total_bytes) as partial:
         changes = list(plan.changes)
         changes += _write_files(partial, plan, carried, tokenizer)
+        if card is not None:
+            changes += card(partial)
         writers = {n: ShardWriter(partial / n, header) for n, header in plan.headers.items()}
         try:
             _write_tensors(arrays, plan, writers)

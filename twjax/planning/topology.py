@@ -24,7 +24,8 @@ class Chip:
     (1). `devices` is what JAX sees of a chip. `max_chips` is a whole pod. `usable_bytes` is the
     HBM that a program may plan with, a device: what the compiler itself names when a program is
     too large (libtpu 0.0.50; 0.0.42 differs by 0.01 GiB). `hbm_bytes` and `flops` (bfloat16, a
-    second) of a chip are Cloud's: docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x}.
+    second) of a chip are Cloud's: docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x}. `kinds`
+    are the names (`device_kind`) that JAX has for its devices.
     """
 
     name: str
@@ -35,21 +36,21 @@ class Chip:
     hbm_bytes: float
     usable_bytes: float
     flops: float
+    kinds: tuple[str, ...]
     options: tuple[tuple[str, str], ...] = ()
 
 
+# Both cores of a v4 chip form one device, as they do on Cloud's machines.
+_MEGACORE = (("chip_config_name", "megacore"),)
 CHIPS = {
     chip.name: chip
     for chip in (
-        # Both cores of a v4 chip form one device ("megacore"), as they do on Cloud's machines.
-        Chip(
-            "v4", 3, 2, 1, 4096, 32 * GIB, 30.75 * GIB, 275e12, (("chip_config_name", "megacore"),)
-        ),
-        Chip("v5e", 2, 1, 1, 256, 16 * GIB, 15.75 * GIB, 197e12),
-        Chip("v5p", 3, 2, 1, 8960, 95 * GIB, 95.73 * GIB, 459e12),
-        Chip("v6e", 2, 1, 1, 256, 32 * GIB, 31.24 * GIB, 918e12),
+        Chip("v4", 3, 2, 1, 4096, 32 * GIB, 30.75 * GIB, 275e12, ("TPU v4",), _MEGACORE),
+        Chip("v5e", 2, 1, 1, 256, 16 * GIB, 15.75 * GIB, 197e12, ("TPU v5 lite", "TPU v5e")),
+        Chip("v5p", 3, 2, 1, 8960, 95 * GIB, 95.73 * GIB, 459e12, ("TPU v5", "TPU v5p")),
+        Chip("v6e", 2, 1, 1, 256, 32 * GIB, 31.24 * GIB, 918e12, ("TPU v6 lite", "TPU v6e")),
         # Two devices a chip, each with half of its memory: tpu7x-128 is 64 chips.
-        Chip("tpu7x", 3, 2, 2, 9216, 192 * GIB, 94.74 * GIB, 2307e12),
+        Chip("tpu7x", 3, 2, 2, 9216, 192 * GIB, 94.74 * GIB, 2307e12, ("TPU7x",)),
     )
 }
 ALIASES = {"v5litepod": "v5e"}
@@ -152,6 +153,14 @@ def parse_topology(name: str) -> Topology:
             f"{'TensorCores' if chip.unit == 2 else 'chips'}. {_suggest(name, chip, size)}"
         )
     return Topology(name, chip, int(match["slices"] or 1), shape)
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """Returns the bfloat16 FLOPs a second of one device as JAX names it; None if it is unknown."""
+    for chip in CHIPS.values():
+        if device_kind in chip.kinds:
+            return chip.flops / chip.devices
+    return None
 
 
 def set_environment() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from twjax.report.chart import COLOURS, FONT, WIDTH, clean, fit_label
+from twjax.report.frame import COLOURS, FONT, WIDTH, clean, fit_label
 
 _NAME_ROOM, _VALUE_ROOM, _BAR, _GAP = 200, 56, 15, 11
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from twjax import storage
 from twjax.report import corpus_samples, shell
-from twjax.report.chart import clean
+from twjax.report.frame import clean
 
 _TEXT = 1_200
 _SHOWN = 400

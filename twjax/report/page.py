@@ -6,13 +6,16 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from twjax.report import several, shell, single
-from twjax.report.chart import clean
-from twjax.report.read import RunLog, read_run
+from twjax.progress import track
+from twjax.report import balance, curves, measures, samples, several, shell, single
+from twjax.report.frame import clean
+from twjax.report.read import read_run
 from twjax.report.summary import Comparison, Roles, compare, headline, replay_sentence
 from twjax.storage import atomic_writer
 
 Path = str | os.PathLike[str]
+# Logs of so many bytes take seconds to read.
+LARGE = 50_000_000
 
 _NOTE = (
     "Bits-per-byte: the model's loss on held-out text in bits, per UTF-8 byte of it; lower is "
@@ -37,13 +40,20 @@ def write_report(
     if not paths:
         raise ValueError("a report needs at least one run directory.")
     names = list(named) if named is not None else _names(paths)
-    logs = [read_run(path, name) for path, name in zip(paths, names, strict=True)]
+    pairs = list(zip(paths, names, strict=True))
+    shown = track(pairs, len(pairs), "read", "run") if sum(map(_size, paths)) > LARGE else pairs
+    logs = [read_run(path, name) for path, name in shown]
     comparison = compare(logs, roles)
     title = title or (f"Run {names[0]}" if len(logs) == 1 else f"{len(logs)} runs compared")
     body = _one(comparison) if len(logs) == 1 else _many(comparison)
     with atomic_writer(output) as file:
         file.write(shell.document(title, body, _NOTE))
     return pathlib.Path(output)
+
+
+def _size(run: Path) -> int:
+    log = pathlib.Path(run) / "metrics.jsonl"
+    return log.stat().st_size if log.is_file() else 0
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -67,6 +77,8 @@ def _many(comparison: Comparison) -> str:
     replay = replay_sentence(comparison)
     if replay:
         parts.append(f'<p class="lead">{clean(replay)}</p>')
+    pictures = [balance.of_runs(comparison), several.plane(comparison)]
+    parts.append(single.charts([picture for picture in pictures if picture]))
     lines = several.run_lines(comparison)
     if lines:
         items = "".join(f"<li><b>{clean(run.name)}</b>: {clean(text)}.</li>" for run, text in lines)
@@ -77,16 +89,20 @@ def _many(comparison: Comparison) -> str:
     parts.append(f"<nav>Each run: {links}</nav>")
     parts.append("<h2>Comparison: bits-per-byte by domain</h2>")
     parts.append(several.comparison_table(comparison))
-    charts = [several.plane(comparison), *several.domain_charts(comparison)]
-    parts.append(f'<div class="charts">{"".join(charts)}</div>')
-    parts.append(several.last_samples(comparison))
+    parts.append(single.charts(several.domain_charts(comparison)))
+    measured = several.measure_charts(comparison)
+    if measured:
+        parts.append("<h3>Beyond bits-per-byte</h3>")
+        parts += [measures.changes_table(comparison.continued), single.charts(measured)]
+    parts.append(
+        f"<h3>Training</h3>{single.charts(curves.comparison_charts(several.coloured(comparison)))}"
+    )
+    parts.append(samples.across_runs(comparison))
+    parts.append(several.differences(comparison))
     for i, run in enumerate(comparison.runs):
         parts.append(
-            f'<section id="run-{i}"><h2>Run: {clean(run.name)}</h2>{_story(comparison, run)}'
+            f'<section id="run-{i}"><h2>Run: {clean(run.name)}</h2>'
+            f'<p class="lead">{clean(headline(comparison, run))}</p>'
         )
         parts.append(single.run_section(comparison, run) + "</section>")
     return "".join(parts)
-
-
-def _story(comparison: Comparison, run: RunLog) -> str:
-    return f'<p class="lead">{clean(headline(comparison, run))}</p>'

@@ -12,6 +12,9 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from twjax.report.settings import Settings, read_settings
+from twjax.training.history import History
+
 COLUMNS = (
     "tokens",
     "loss",
@@ -20,7 +23,14 @@ COLUMNS = (
     "learning_rate",
     "tokens_per_second",
     "step_seconds",
+    "time",
+    "paused_seconds",
 )
+# Kinds of evaluations beside bits-per-byte.
+KINDS = ("choice", "pairs", "probes", "writing", "generation")
+
+# {kind: {name: {step: record}}}
+Results = dict[str, dict[str, dict[int, dict[str, Any]]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +48,9 @@ class RunLog:
 
     `steps` and each list of `columns` are of one length, a value a logged step; a value that was
     not logged is nan. `rows` counts the rows consumed since the run began, at `row_steps`.
-    `bits_per_byte` is {task: {step: value}}, steps rising. `unreadable` counts by file the lines
-    that were left out, torn by a writer that was killed; `not_numbers` counts by column the values
-    that were logged but are not finite.
+    `bits_per_byte` is {task: {step: value}}, steps rising; `results` are the other evaluations.
+    `unreadable` counts by file the lines that were left out, torn by a writer that was killed;
+    `not_numbers` counts by column the values that were logged but are not finite.
     """
 
     name: str
@@ -50,6 +60,7 @@ class RunLog:
     row_steps: list[int]
     rows: dict[str, list[int]]
     bits_per_byte: dict[str, dict[int, float]]
+    results: Results
     samples: list[Sample]
     ledger: list[dict[str, Any]]
     config: str
@@ -61,14 +72,28 @@ class RunLog:
     def last_step(self) -> int:
         """The last step of which anything was logged."""
         evaluated = [step for points in self.bits_per_byte.values() for step in points]
-        return max([0, *self.steps[-1:], *evaluated])
+        others = [s for of in self.results.values() for points in of.values() for s in points]
+        return max([0, *self.steps[-1:], *evaluated, *others])
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """The configuration, as far as this version of twjax can read it."""
+        return read_settings(self.path)
+
+    @functools.cached_property
+    def history(self) -> History:
+        """What the ledger's events led to; empty where they can't be understood."""
+        try:
+            return History().after(self.ledger)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return History()
 
     @functools.cached_property
     def _known_tokens(self) -> list[tuple[int, float]]:
         pairs = zip(self.steps, self.columns["tokens"], strict=True)
         return [(0, 0.0), *((step, tokens) for step, tokens in pairs if math.isfinite(tokens))]
 
-    def tokens_at(self, step: int) -> float:
+    def tokens_at(self, step: float) -> float:
         """Returns the tokens trained on by the end of `step`, between logged steps by a line."""
         known = self._known_tokens
         right = bisect.bisect_left(known, step, key=lambda pair: pair[0])
@@ -99,7 +124,7 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
         )
     unreadable: dict[str, int] = {}
     train: dict[int, dict[str, Any]] = {}
-    evaluations: dict[str, dict[int, float]] = {}
+    evaluated: dict[_Key, dict[int, dict[str, Any]]] = {}
     last = -1
     for record in _records(metrics, unreadable):
         step = record.get("step")
@@ -108,14 +133,14 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
         elif record.get("kind") == "train":
             if step <= last:
                 train = {s: r for s, r in train.items() if s < step}
-                for points in evaluations.values():
+                for points in evaluated.values():
                     for later in [s for s in points if s > step]:
                         del points[later]
             last = step
             train[step] = record
-        elif record.get("kind") == "eval" and "bits_per_byte" in record:
-            task = str(record.get("task", "(unnamed)"))
-            evaluations.setdefault(task, {})[step] = _number(record["bits_per_byte"])
+        elif (key := _key(record)) is not None:
+            evaluated.setdefault(key, {})[step] = record
+    _add_beside(evaluated, path / "evaluations.jsonl", unreadable)
     records = list(train.values())
     row_steps = [step for step, record in train.items() if isinstance(record.get("rows"), dict)]
     config, versions = path / "config.gin", path / "versions.json"
@@ -123,20 +148,76 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
         name=name or path.resolve().name,
         path=path,
         steps=list(train),
-        columns={key: [_number(r.get(key)) for r in records] for key in COLUMNS},
+        columns={key: [number(r.get(key)) for r in records] for key in COLUMNS},
         row_steps=row_steps,
         rows=_row_columns([train[step]["rows"] for step in row_steps]),
-        bits_per_byte={t: dict(sorted(p.items())) for t, p in sorted(evaluations.items()) if p},
+        bits_per_byte={
+            task: {step: number(record["bits_per_byte"]) for step, record in points.items()}
+            for task, points in _of_kind(evaluated, "eval").items()
+        },
+        results={kind: of for kind in KINDS if (of := _of_kind(evaluated, kind))},
         samples=_samples(path / "samples", unreadable),
         ledger=list(_records(path / "ledger.jsonl", unreadable)),
         config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
         versions=_versions(versions),
         unreadable=unreadable,
         not_numbers={
-            key: sum(key in r and not math.isfinite(_number(r[key])) for r in records)
+            key: sum(key in r and not math.isfinite(number(r[key])) for r in records)
             for key in COLUMNS
         },
     )
+
+
+# A kind, a task, and the number of examples that stand before a question.
+_Key = tuple[str, str, int]
+
+
+def _key(record: dict[str, Any]) -> _Key | None:
+    kind = record.get("kind")
+    if kind not in KINDS and not (kind == "eval" and "bits_per_byte" in record):
+        return None
+    shots = record.get("shots")
+    shots = shots if kind == "choice" and isinstance(shots, int) else 0
+    return kind, str(record.get("task", "(unnamed)")), shots
+
+
+def _add_beside(
+    evaluated: dict[_Key, dict[int, dict[str, Any]]],
+    path: pathlib.Path,
+    unreadable: dict[str, int],
+) -> None:
+    """Adds what `twjax eval` has measured beside the run; the trainer's own records hold.
+
+    Bits per byte of other held-out rows than the trainer's aren't the same measure and get a name
+    of their own.
+    """
+    own = {key: set(points) for key, points in evaluated.items()}
+    sizes = {key: [r.get("bytes") for r in points.values()] for key, points in evaluated.items()}
+    for record in _records(path, unreadable):
+        step, key = record.get("step"), _key(record)
+        if not isinstance(step, int) or key is None:
+            _count(unreadable, path)
+            continue
+        if key[0] == "eval" and sizes.get(key, [record.get("bytes")])[-1] != record.get("bytes"):
+            key = (key[0], f"{key[1]} (twjax eval)", key[2])
+        if step not in own.get(key, ()):
+            evaluated.setdefault(key, {})[step] = record
+
+
+def _of_kind(
+    evaluated: dict[_Key, dict[int, dict[str, Any]]], kind: str
+) -> dict[str, dict[int, dict[str, Any]]]:
+    """Returns {name: {step: record}}, steps rising."""
+    shots: dict[str, set[int]] = {}
+    for of, task, number in evaluated:
+        if of == kind:
+            shots.setdefault(task, set()).add(number)
+    found = {}
+    for (of, task, number), points in sorted(evaluated.items()):
+        if of == kind and points:
+            name = f"{task}, {number}-shot" if len(shots[task]) > 1 else task
+            found[name] = dict(sorted(points.items()))
+    return found
 
 
 def _records(path: pathlib.Path, unreadable: dict[str, int]) -> Iterator[dict[str, Any]]:
@@ -161,7 +242,8 @@ def _count(unreadable: dict[str, int], path: pathlib.Path) -> None:
     unreadable[path.name] = unreadable.get(path.name, 0) + 1
 
 
-def _number(value: Any) -> float:
+def number(value: Any) -> float:
+    """Returns a logged value as a float; nan for what is no number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return float("nan")
     return float(value)

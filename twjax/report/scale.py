@@ -74,6 +74,11 @@ def change_percent(relative: float) -> str:
     return _sign(text if float(text[:-1]) else "0.0%")
 
 
+def percent(share: float, decimals: int = 0) -> str:
+    """Returns a share in percent, without a plus."""
+    return f"{fixed(share * 100, decimals)}%" if math.isfinite(share) else "–"
+
+
 def _decimals(size: float) -> int:
     return max(0, 2 - math.floor(math.log10(size) + 1e-9))
 

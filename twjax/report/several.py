@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import math
 
-from twjax.report.chart import Axis, Line, clean, line_chart, path_chart
+from twjax.report import measures, settings
+from twjax.report.chart import Line, line_chart
+from twjax.report.curves import common_axis, percents
+from twjax.report.frame import Axis, clean
+from twjax.report.planes import path_chart
 from twjax.report.read import RunLog
 from twjax.report.scale import Curve, change_percent, fixed, thin
-from twjax.report.single import (
-    PROMPTS_SHOWN,
-    by_prompt,
-    change_cell,
-    percents,
-    progress_axis,
-    sample_row,
-    tokens_text,
-)
+from twjax.report.single import change_cell, settings_table
 from twjax.report.summary import Comparison
 
 
@@ -97,35 +93,58 @@ def domain_charts(comparison: Comparison) -> list[str]:
     order = [*comparison.learnt, *comparison.protected]
     tasks = sorted({task for run in comparison.continued for task in run.bits_per_byte})
     order += [task for task in tasks if task not in order]
-    axes = [progress_axis(run) for run in comparison.continued]
-    by_tokens = all(axis.form is tokens_text for axis, _ in axes)
+    axis, place_of = common_axis(comparison.continued)
     for task in order:
         lines = []
         for i, run in enumerate(comparison.runs):
             points = run.bits_per_byte.get(task)
             if run is comparison.baseline or not points:
                 continue
-            x = [run.tokens_at(step) if by_tokens else float(step) for step in points]
+            x = [place_of(run)(step) for step in points]
             lines.append(Line(run.name, thin(x, list(points.values())), i))
         if lines:
-            charts.append(line_chart(task, lines, axes[0][0], Axis("bits per byte", form=fixed)))
+            charts.append(line_chart(task, lines, axis, Axis("bits per byte", form=fixed)))
     return charts
 
 
-def last_samples(comparison: Comparison) -> str:
-    """What each run wrote at its last evaluation, side by side by prompt."""
-    texts: dict[str, list[tuple[str, str]]] = {}
-    for run in comparison.runs:
-        for prompt, steps in by_prompt(run.samples).items():
-            last = max(steps)
-            texts.setdefault(prompt, []).append((f"{run.name}, step {last:,}", steps[last]))
-    shared = {prompt: cells for prompt, cells in texts.items() if len(cells) > 1}
-    if not shared:
-        return ""
-    rows = [sample_row(prompt, cells) for prompt, cells in list(shared.items())[:PROMPTS_SHOWN]]
-    if len(shared) > PROMPTS_SHOWN:
-        rows.append(f'<p class="note">{PROMPTS_SHOWN} of {len(shared)} prompts are shown.</p>')
-    return f"<h3>What the runs write at their end</h3>{''.join(rows)}"
+def coloured(comparison: Comparison) -> list[tuple[int, RunLog]]:
+    """Returns the compared runs with the colours that they have in every chart."""
+    return [(i, r) for i, r in enumerate(comparison.runs) if r is not comparison.baseline]
+
+
+def measure_charts(comparison: Comparison) -> list[str]:
+    """A chart for each other measure and task, a line a run."""
+    runs = coloured(comparison)
+    only = [run for _, run in runs]
+    axis, place_of = common_axis(only)
+    charts = []
+    for measure in measures.measures_of(only):
+        note = measures.shots_note(only, measure)
+        for task in measures.tasks(only, measure):
+            lines = [
+                Line(run.name, measures.curve(run, measure, task, place_of(run)), i)
+                for i, run in runs
+            ]
+            title = f"{measure.title}, {task}: each run"
+            charts.append(measures.chart(title, measure, lines, axis, note))
+    return charts
+
+
+def differences(comparison: Comparison) -> str:
+    """The settings in which the configurations of the runs differ."""
+    read = [(run, run.settings.run) for run in comparison.runs]
+    known = [(run, config) for run, config in read if config is not None]
+    parts = [
+        f'<p class="note">{clean(run.name)}: {clean(run.settings.problem)}.</p>'
+        for run, config in read
+        if config is None
+    ]
+    if len(known) > 1:
+        lines = settings.table([config for _, config in known])
+        head = ("setting", *(run.name for run, _ in known))
+        table = settings_table(head, lines) if lines else '<p class="none">None.</p>'
+        parts.append(f'<div class="card">{table}</div>')
+    return f"<h3>What differs in the configurations</h3>{''.join(parts)}"
 
 
 def run_lines(comparison: Comparison) -> list[tuple[RunLog, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.resources
 
 from twjax import __version__
-from twjax.report.chart import clean
+from twjax.report.frame import clean
 
 
 def document(title: str, body: str, note: str, script: str = "report.js") -> str:

@@ -10,8 +10,8 @@ from typing import Any
 from twjax.config import Model
 from twjax.report import shell
 from twjax.report.bars import bar_chart
-from twjax.report.chart import clean
 from twjax.report.embedding import ModelRows
+from twjax.report.frame import clean
 from twjax.storage import atomic_writer
 from twjax.vocab.report import Fit, Survey
 from twjax.vocab.rows import NEAR_ZERO

@@ -11,8 +11,8 @@ import pathlib
 import shutil
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import absl.logging
 import jax
@@ -38,6 +38,8 @@ __all__ = [
     "StoredArray",
     "write_pieces",
 ]
+
+T = TypeVar("T")
 
 FOLDER = "checkpoints"
 # Beside the checkpoint of an imported model: its configuration, and what it was made from.
@@ -88,15 +90,16 @@ class Checkpoints:
         _quiet()
         self._run_dir = run_dir.absolute()
         self._folder = self._run_dir / FOLDER
-        self._manager = ocp.CheckpointManager(
-            self._folder,
-            item_names=("state", "meta"),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=None if config is None else _Kept(config.every, config.keep),
-                create=config is not None,
-                cleanup_tmp_directories=config is not None,
-                read_only=config is None,
-            ),
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=None if config is None else _Kept(config.every, config.keep),
+            create=config is not None,
+            cleanup_tmp_directories=config is not None,
+            read_only=config is None,
+        )
+        self._manager = _listed(
+            lambda: ocp.CheckpointManager(
+                self._folder, item_names=("state", "meta"), options=options
+            )
         )
 
     def __enter__(self) -> Checkpoints:
@@ -108,7 +111,7 @@ class Checkpoints:
     @property
     def steps(self) -> list[int]:
         """Steps with a complete checkpoint, oldest first."""
-        return sorted(self._manager.all_steps(read=True))
+        return sorted(_listed(lambda: self._manager.all_steps(read=True)))
 
     def settled(self) -> list[int]:
         """Returns `steps` when all saves are on disk, the same in every process of the run."""
@@ -182,10 +185,12 @@ class Checkpoints:
 
         With `average` those that have one are their average.
         """
-        with ocp.CheckpointManager(
-            self._folder,
-            item_handlers={"state": stored.reading_handler()},
-            options=ocp.CheckpointManagerOptions(read_only=True),
+        with _listed(
+            lambda: ocp.CheckpointManager(
+                self._folder,
+                item_handlers={"state": stored.reading_handler()},
+                options=ocp.CheckpointManagerOptions(read_only=True),
+            )
         ) as manager:
             try:
                 found = manager.restore(
@@ -262,6 +267,22 @@ class Checkpoints:
         kept = self.steps
         stay = f"the checkpoints of steps {kept} are whole" if kept else "there is no earlier one"
         return OSError(f"{self._folder}: a checkpoint could not be saved ({text[:300]}); {stay}.")
+
+
+def _listed(look: Callable[[], T]) -> T:
+    """Returns what Orbax finds, which lists all checkpoints and then looks at each.
+
+    A run that trains may delete one between the two: then they are listed again.
+    """
+    for _ in range(_LISTINGS):
+        try:
+            return look()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return look()
+
+
+_LISTINGS = 20
 
 
 def write_pieces(run_dir: pathlib.Path, params: Any, meta: dict[str, Any]) -> None:

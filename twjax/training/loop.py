@@ -75,7 +75,8 @@ def train_loop(
     every, save_every = run.evaluation.every, run.checkpoint.every
     stopped, halt = False, None
 
-    looks = bool(run.evaluation.tasks or run.evaluation.prompts)
+    watched = run.evaluation
+    looks = bool(watched.tasks or watched.prompts or watched.suite is not None)
 
     def look(step: int) -> Answer:
         if not looks:

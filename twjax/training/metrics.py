@@ -7,7 +7,7 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -34,7 +34,7 @@ class MetricsLog:
     Device scalars are queued and fetched together when the next step is already dispatched, so
     that logging never makes a device wait. Only the process with `write` writes files. Opening
     drops what the files hold beyond `step`, and an evaluation at `step` that lacks one of `tasks`;
-    with `anew` all that they hold.
+    with `anew` all that they hold. TensorBoard shows `settings` as a text.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class MetricsLog:
         rows: Callable[[int], dict[str, int]],
         write: bool = True,
         anew: bool = False,
+        settings: Mapping[str, Any] | None = None,
     ):
         self._write = write
         self._rows = rows
@@ -61,11 +62,13 @@ class MetricsLog:
         if write:
             # Only the newest can have been cut off by a kill.
             torn = step not in self._evaluated
-            kept = [r for r in records if not (torn and r["kind"] == "eval" and r["step"] == step)]
+            kept = [r for r in records if r["kind"] == "train" or r["step"] < step or not torn]
             with atomic_writer(self._path) as file:
                 file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in kept)
             self._file = self._path.open("a", encoding="utf-8")
             self._board = Board(run_dir / "tb", step + 1)
+            if settings:
+                self._board.config(settings)
 
     @property
     def tokens(self) -> int:
@@ -127,11 +130,15 @@ class MetricsLog:
         return {name: value for name, value in record.items() if isinstance(value, (int, float))}
 
     def evaluation(self, step: int, records: list[dict[str, Any]]) -> None:
-        """Writes one line a task."""
+        """Writes one line a task, those of held-out rows last: with them an evaluation is whole."""
         self._evaluated.add(step)
-        for record in records:
-            self._line({"kind": "eval", "step": step, "train_tokens": self._tokens, **record})
-            self._scalar(f"eval/{record['task']}/bits_per_byte", record["bits_per_byte"], step)
+        for record in sorted(records, key=lambda r: r.get("kind", "eval") == "eval"):
+            line = {"kind": "eval", "step": step, "train_tokens": self._tokens, **record}
+            self._line(line)
+            shown = ["bits_per_byte"] if line["kind"] == "eval" else line
+            for name in shown:
+                if isinstance(line[name], float):
+                    self._scalar(f"{line['kind']}/{line['task']}/{name}", line[name], step)
         self._sync()
 
     def close(self) -> None:
@@ -143,14 +150,18 @@ class MetricsLog:
                     file.close()
 
     def _speed(self, step: int) -> dict[str, float]:
+        """Returns what the steps since the last record took, and the time of day (Unix seconds)."""
         assert self._clock is not None
         start, first, tokens = self._clock
         now = time.perf_counter()
         seconds = max(now - start - self._paused, 1e-9)
+        paused = self._paused
         self._clock, self._paused = (now, step, self._tokens), 0.0
         return {
             "tokens_per_second": (self._tokens - tokens) / seconds,
             "step_seconds": seconds / max(step - first, 1),
+            "paused_seconds": paused,
+            "time": time.time(),
         }
 
     def _line(self, record: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import jax
 import optax
 from jax.experimental import multihost_utils
 
-from twjax.config import ConfigError, Loaded, Run, compare
+from twjax.config import ConfigError, Loaded, Run, compare, flatten
 from twjax.data.course import Course
 from twjax.data.loader import Readers, batches, open_course
 from twjax.data.mixture import ORDER
@@ -42,6 +42,7 @@ from twjax.training.preflight import (
     is_complete,
 )
 from twjax.training.schedule import Rate, scaled
+from twjax.training.senders import Senders
 from twjax.training.source import Source, run_schedule
 from twjax.training.start import OpenFolder, check_loss, find_start
 from twjax.training.state import (
@@ -93,7 +94,7 @@ def train(
             branch.begin(branch_from, loaded.value, run_dir, allow_change)
         program = _Program(loaded, run_dir, checkpoints, make_watch, allow_change, config_name)
         program.prepare(open_folder)
-        with jax.set_mesh(program.mesh):
+        with jax.set_mesh(program.mesh), program.senders:
             return program.run_to_end()
 
 
@@ -113,6 +114,7 @@ class _Program:
         self.checkpoints, self.config_name = checkpoints, config_name
         self.make_watch, self.allow_change = make_watch, allow_change
         self.first = jax.process_index() == 0
+        self.senders = Senders(run_dir, self.run.tracking if self.first else None)
         self.mesh = make_mesh(self.run.mesh)
         self.changes: list[Any] = []
 
@@ -330,8 +332,10 @@ class _Program:
             rows=lambda step: (steering.course if steering else course).counts(step),
             write=self.first,
             anew=self.anew,
+            settings=flatten(run),
         )
         self.anew = False
+        self.senders.start()
 
         def way(step_fn: StepFn | None = None) -> Way:
             now = steering.course if steering else course

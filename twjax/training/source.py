@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
 import jax
@@ -156,6 +156,12 @@ class Source:
         A run's adapters are merged into them. Raises ValueError where an average is asked for and
         the run keeps none.
         """
+        return self.reader(network, mesh, weights)(self.step)
+
+    def reader(
+        self, network: Any, mesh: jax.sharding.Mesh, weights: Weights = "last"
+    ) -> Callable[[int], Any]:
+        """Returns what reads `params` of the checkpoint of any step; compiled once."""
         network = adapters.adapted(network, self.run.adapter)
         abstract = jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
@@ -166,9 +172,14 @@ class Source:
         if weights == "ema":
             self.require_average()
             average = Trained.of(self.run, network.specs).take(abstract)
-        with Checkpoints(self.directory) as checkpoints:
-            params = checkpoints.params(abstract, self.step, average)
-        return adapters.merger(network, mesh)(params)
+        merged = adapters.merger(network, mesh)
+
+        def read(step: int) -> Any:
+            with Checkpoints(self.directory) as checkpoints:
+                params = checkpoints.params(abstract, step, average)
+            return merged(params)
+
+        return read
 
     @contextlib.contextmanager
     def arrays(self, weights: Weights = "last") -> Iterator[dict[str, StoredArray]]:

@@ -55,7 +55,7 @@ class Steering:
 
         Raises ConfigError when the budget stops the run.
         """
-        bits = {record["task"]: record["bits_per_byte"] for record in records}
+        bits = {r["task"]: r["bits_per_byte"] for r in records if "bits_per_byte" in r}
         if self.history.baseline is None:
             protected = {task: bits[task] for task in sorted(self._budget.allowed)}
             self._append("baseline", step, bits=protected)

@@ -86,13 +86,14 @@ def code_points(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return points, starts
 
 
-def fold(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def fold(texts: Sequence[str], table: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Returns the letters of texts, one behind the other, and where each text's begin.
 
-    uint32 [letters], int64 [texts + 1].
+    uint32 [letters], int64 [texts + 1]. `table` gives the letter of each code point instead of
+    `letters()`.
     """
     points, starts = code_points(texts)
-    found = letters().take(points)
+    found = (letters() if table is None else table).take(points)
     keep = found != 0
     before = np.zeros(len(found) + 1, np.int64)
     np.cumsum(keep, out=before[1:])

@@ -165,6 +165,11 @@ class Usage(Step):
     def versions(self) -> dict[str, str]:
         return {"usage table": hashlib.sha256(_path(self.table).read_bytes()).hexdigest()}
 
+    def flags(self, words: Sequence[Found], han: int) -> bool:
+        """Whether a text of `han` Han characters with these words is flagged."""
+        many = len({word.term for word in words}) >= self.different
+        return many and score(words, han) >= self.threshold
+
     def apply(self, batch: Sequence[Document]) -> Outcome:
         outcome = Outcome([])
         found = load(self.table).find([document.text for document in batch])
@@ -178,8 +183,7 @@ class Usage(Step):
             points = score(words, counts.han)
             terms = _listed(words)
             meta = {**document.meta, "usage_score": f"{points:.1f}", "usage_terms": terms}
-            many = len({word.term for word in words}) >= self.different
-            flagged = many and points >= self.threshold
+            flagged = self.flags(words, counts.han)
             outcome.changed["flagged"] += flagged
             outcome.changed["with mainland words"] += 1
             if flagged and self.policy == "drop":

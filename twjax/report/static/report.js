@@ -2,6 +2,7 @@
 // Shows the values nearest to the pointer; the charts can be read without it.
 for (const svg of document.querySelectorAll("svg[data-hover]")) {
   const series = JSON.parse(svg.dataset.hover), figure = svg.parentNode;
+  const marks = JSON.parse(svg.dataset.marks ?? "[]");
   const tip = Object.assign(document.createElement("div"), {className: "tip", hidden: true});
   const cursor = document.createElementNS(svg.namespaceURI, "line");
   cursor.setAttribute("class", "cursor");
@@ -15,7 +16,7 @@ for (const svg of document.querySelectorAll("svg[data-hover]")) {
   };
   const hide = () => { tip.hidden = true; cursor.remove(); };
   const show = (event) => {
-    const box = svg.getBoundingClientRect(), unit = 480 / box.width;
+    const box = svg.getBoundingClientRect(), unit = svg.dataset.wide / box.width;
     const x = (event.clientX - box.left) * unit;
     if (x < 40 || x > +svg.dataset.right + 8) return hide();
     const found = series.map((s) => ({s, i: nearest(s.x, x)}));
@@ -28,6 +29,12 @@ for (const svg of document.querySelectorAll("svg[data-hover]")) {
       const line = document.createElement("div"), mark = document.createElement("i");
       mark.className = s.c;
       line.append(mark, `${s.n}  ${s.v[i]}`);
+      tip.append(line);
+    }
+    for (const [where, text] of marks) {
+      if (Math.abs(where - x) > 6) continue;
+      const line = document.createElement("div");
+      line.textContent = text;
       tip.append(line);
     }
     cursor.setAttribute("x1", at);

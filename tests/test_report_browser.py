@@ -1,0 +1,151 @@
+"""The report as Chromium shows it: on a phone and on a desk, light and dark, without a network."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import browser
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.report_side import Roles, make_run, make_steered
+from twjax.report import write_report
+
+WIDTHS = (390, 1280)
+
+# What overflows its place, and texts of a chart that are cut off or lie on each other.
+FAULTS = """(() => {
+  const faults = [], gap = 1;
+  const inside = (a, b) => a.left >= b.left - gap && a.right <= b.right + gap
+    && a.top >= b.top - gap && a.bottom <= b.bottom + gap;
+  for (const svg of document.querySelectorAll("svg")) {
+    const name = svg.getAttribute("aria-label"), box = svg.getBoundingClientRect();
+    const texts = [...svg.querySelectorAll("text")].map((t) => [t, t.getBoundingClientRect()]);
+    texts.forEach(([a, one], i) => {
+      if (!inside(one, box)) faults.push(`${name}: "${a.textContent}" is cut off`);
+      for (const [b, other] of texts.slice(i + 1)) {
+        const wide = Math.min(one.right, other.right) - Math.max(one.left, other.left);
+        const high = Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top);
+        if (wide > 2 && high > 0.45 * Math.min(one.height, other.height))
+          faults.push(`${name}: "${a.textContent}" lies on "${b.textContent}"`);
+      }
+    });
+  }
+  for (const node of document.querySelectorAll("figure, .card, .tiles li, p, h1, h2, h3, li")) {
+    const box = node.getBoundingClientRect();
+    if (box.width && (box.left < -gap || box.right > document.documentElement.clientWidth + gap))
+      faults.push(`${node.tagName} "${node.textContent.slice(0, 40)}" leaves the page`);
+  }
+  for (const node of document.querySelectorAll(".balance .row")) {
+    const texts = [...node.querySelectorAll("b, span")].map((t) => t.getBoundingClientRect());
+    if (texts.some((t) => !inside(t, node.closest("figure").getBoundingClientRect())))
+      faults.push(`balance: "${node.textContent}" is cut off`);
+  }
+  return faults;
+})()"""
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """A page of one run with all that a run can have, and one of three runs."""
+    folder = tmp_path_factory.mktemp("pages")
+    base = make_run(folder / "base")
+    steered = make_steered(folder / "steered", device="TPU v5p")
+    other = make_steered(folder / "with a rather long name", seed=5, peak=2e-3)
+    roles = Roles(baseline=base, without_replay=other, with_replay=steered)
+    return {
+        "one": write_report([steered], folder / "one.html"),
+        "three": write_report([base, steered, other], folder / "three.html", roles=roles),
+    }
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    with browser.Tab(tmp_path_factory.mktemp("user")) as tab:
+        yield tab
+
+
+@browser.needed
+@pytest.mark.parametrize("name", ["one", "three"])
+def test_nothing_overflows_is_cut_off_asks_or_complains(pages, tab, name):
+    for width in WIDTHS:
+        for dark in (False, True):
+            tab.open(pages[name], width=width, dark=dark)
+            assert tab.run("innerWidth") == width
+            assert tab.run("document.documentElement.scrollWidth") <= width
+            assert tab.run("matchMedia('(prefers-color-scheme: dark)').matches") == dark
+            assert tab.run(FAULTS) == []
+            # Everything that is folded must fit as well.
+            tab.run("document.querySelectorAll('details').forEach(d => { d.open = true })")
+            assert tab.run("document.documentElement.scrollWidth") <= width
+    assert tab.said == [] and tab.asked == []
+
+
+@browser.needed
+def test_every_chart_has_ink_and_follows_light_and_dark(pages, tab):
+    seen = {}
+    for dark in (False, True):
+        tab.open(pages["one"], width=390, dark=dark)
+        count = tab.run("document.querySelectorAll('figure').length")
+        assert count > 14
+        for place in range(count):
+            title = tab.run(f"document.querySelectorAll('figcaption')[{place}].textContent")
+            picture = Image.open(io.BytesIO(tab.picture("figure", place))).convert("RGB")
+            pixels = np.asarray(picture, np.float32)
+            seen[title, dark] = pixels
+            paper = np.median(pixels.reshape(-1, 3), axis=0)
+            # A median that is paper: white, or nearly black.
+            assert (paper.mean() < 60) if dark else (paper.mean() > 245), (title, paper)
+            ink = np.abs(pixels - paper).max(axis=2) > 40
+            assert 0.005 < ink.mean() < 0.75, (title, dark, ink.mean())
+            # Lines and areas have a hue; text and axes hardly.
+            hue = pixels.max(axis=2) - pixels.min(axis=2)
+            assert (hue > 60).mean() > 0.0008, (title, dark)
+    for title, dark in seen:
+        if not dark:
+            light, other = seen[title, False], seen[title, True]
+            assert light.shape == other.shape, title
+
+
+@browser.needed
+def test_the_pointer_shows_values_and_what_happened(pages, tab):
+    tab.open(pages["one"], width=390, dark=False)
+    told = tab.run(
+        """(() => {
+          const svg = document.querySelector("svg[aria-label='Mixture consumed']");
+          const box = svg.getBoundingClientRect(), unit = box.width / svg.dataset.wide;
+          const [x, text] = JSON.parse(svg.dataset.marks)[0];
+          svg.dispatchEvent(new PointerEvent("pointermove", {clientX: box.left + x * unit}));
+          const tip = svg.parentNode.querySelector(".tip");
+          return [tip.hidden, tip.textContent, text];
+        })()"""
+    )
+    hidden, shown, text = told
+    assert not hidden and text in shown and "tw_laws" in shown and "tokens" in shown
+
+
+@browser.needed
+def test_a_page_that_asks_or_complains_is_caught(pages, tab, tmp_path):
+    """The checks above have teeth: the policy of the page refuses, and the refusal is seen."""
+    text = pages["one"].read_text("utf-8")
+    bad = tmp_path / "bad.html"
+    bad.write_text(
+        text.replace("</main>", '<img src="http://evil.example/x"><p style="width:2000px">a</p>'
+                     "</main>"), "utf-8",
+    )  # fmt: skip
+    before = len(tab.said)
+    tab.open(bad, width=390, dark=False)
+    assert any("evil.example" in line for line in tab.said[before:])
+    assert any("leaves the page" in fault for fault in tab.run(FAULTS))
+    assert "Content Security Policy" in json.dumps(tab.said[before:])
+    tab.run(
+        "(() => { const one = document.querySelector('svg text'), two = one.cloneNode(true);"
+        "one.after(two); const three = one.cloneNode(true); three.setAttribute('x', -90);"
+        "one.after(three) })()"
+    )
+    faults = " ".join(tab.run(FAULTS))
+    assert "lies on" in faults and "is cut off" in faults
+    tab.said.clear()
+    tab.asked.clear()

@@ -1,0 +1,235 @@
+"""Mixture laws: known curves found again, error bars that hold their level, too little refused."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from twjax.config import ConfigError
+from twjax.sweeps import forecast, laws
+from twjax.sweeps.laws import Curve
+from twjax.sweeps.results import Outcome, Result, Results
+
+SHARES = (0.05, 0.1, 0.3, 0.45, 0.6)
+TOKENS = tuple(np.linspace(5e5, 1e6, 6))
+LEVEL = 0.9
+
+
+def loss(share, tokens, e=1.5, c=0.15, gamma=0.5, epsilon=0.0, b=0.2, eta=0.3, beta=0.5):
+    """The D-CPT law as printed, tokens in millions, without a term of the model's size."""
+    d = np.asarray(tokens) / 1e6
+    return e + b * share**eta / d**beta + c / (share + epsilon) ** gamma
+
+
+def curves(shares=SHARES, noise=0.0, within=0.0, rng=None, **law):
+    found = []
+    for share in shares:
+        off = rng.normal(0, noise) if rng else 0.0
+        each = rng.normal(0, within, len(TOKENS)) if rng else 0.0
+        found.append(Curve(share, TOKENS, tuple(loss(share, TOKENS, **law) + off + each)))
+    return found
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    e=st.floats(0.3, 4), c=st.floats(0.01, 0.6), gamma=st.floats(0.05, 2), at=st.floats(0.05, 0.6)
+)
+def test_a_curve_of_the_law_is_found_again(e, c, gamma, at):
+    truth = {"e": e, "c": c, "gamma": gamma, "b": 0.0}
+    found = laws.fit(curves(**truth))
+    size = loss(SHARES[0], 1e6, **truth) - loss(SHARES[-1], 1e6, **truth)
+    assert found.predict(at).mean == pytest.approx(loss(at, 1e6, **truth), abs=2e-3 * size)
+
+
+@pytest.mark.parametrize("gamma", [0.3, 1.0])
+def test_the_law_of_shares_and_tokens_is_found_again(gamma):
+    found = laws.fit(curves(gamma=gamma), "dcpt")
+    for share, tokens in ((0.2, 1e6), (0.2, 7e5), (0.4, 5e5)):
+        assert found.losses([share], tokens)[0] == pytest.approx(
+            loss(share, tokens, gamma=gamma), abs=2e-3
+        )
+
+
+def test_a_run_without_the_kind_tells_how_the_law_begins():
+    shares = (0.0, 0.02, 0.1, 0.3, 0.45, 0.6)
+    found = laws.fit(curves(shares, epsilon=0.02, b=0.0))
+    assert found.law.names[-1] == "epsilon"
+    assert found.predict(0.05).mean == pytest.approx(loss(0.05, 1e6, epsilon=0.02, b=0.0), abs=5e-3)
+    with pytest.raises(ValueError, match="at least 6 different shares"):
+        laws.fit(curves(shares[:-1], epsilon=0.02))
+
+
+def covered(law: str, seeds: int) -> tuple[int, list[float]]:
+    hits, errors = 0, []
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        truth = {"e": rng.uniform(1, 2), "c": rng.uniform(0.05, 0.3), "gamma": rng.uniform(0.2, 1)}
+        made = curves(noise=0.01, within=0.002, rng=rng, **truth)
+        prediction = laws.fit(made, law).predict(0.2, LEVEL)
+        own = loss(0.2, 1e6, **truth) + rng.normal(0, math.hypot(0.01, 0.002))
+        hits += prediction.holds(own)
+        errors.append(prediction.error)
+    return hits, errors
+
+
+def test_error_bars_hold_their_level():
+    seeds = 200
+    hits, errors = covered("share", seeds)
+    assert abs(hits / seeds - LEVEL) <= 3 * math.sqrt(LEVEL * (1 - LEVEL) / seeds)
+    # Not by being useless: Student's t with two runs to spare is 2.9 spreads, and 1.2 for the law.
+    assert np.median(errors) < 0.05
+
+
+@pytest.mark.slow
+def test_error_bars_of_the_law_of_tokens_hold_their_level():
+    seeds = 100
+    hits, errors = covered("dcpt", seeds)
+    assert abs(hits / seeds - LEVEL) <= 3 * math.sqrt(LEVEL * (1 - LEVEL) / seeds)
+    assert np.median(errors) < 0.06
+
+
+def test_a_law_that_does_not_hold_has_long_error_bars():
+    step = [Curve(s, TOKENS, tuple(loss(s, TOKENS, b=0) + 0.2 * (s > 0.2))) for s in SHARES]
+    true = curves(b=0.0, noise=0.002, rng=np.random.default_rng(0))
+    assert laws.fit(step).predict(0.25).error > 5 * laws.fit(true).predict(0.25).error
+
+
+def test_more_evaluations_of_the_same_runs_do_not_shorten_error_bars():
+    rng = np.random.default_rng(1)
+    offs = rng.normal(0, 0.02, len(SHARES))
+
+    def made(times):
+        tokens = np.linspace(5e5, 1e6, times)
+        return [
+            Curve(s, tuple(tokens), tuple(loss(s, tokens) + off))
+            for s, off in zip(SHARES, offs, strict=True)
+        ]
+
+    few, many = (laws.fit(made(times), "dcpt").predict(0.2).error for times in (6, 48))
+    assert many == pytest.approx(few, rel=0.25)
+
+
+def test_an_outlier_among_many_runs_weighs_less():
+    shares = tuple(np.linspace(0.05, 0.6, 16))
+    made = curves(shares, b=0.0, noise=0.001, rng=np.random.default_rng(0))
+    made[7] = Curve(made[7].share, TOKENS, tuple(np.add(made[7].losses, 0.3)))
+    x, y = np.array(shares), np.array([c.losses[-1] for c in made])
+    plain = np.polyval(np.polyfit(np.log(x), y, 2), math.log(shares[7]))
+    truth = loss(shares[7], 1e6, b=0.0)
+    assert abs(laws.fit(made).predict(shares[7]).mean - truth) < 0.5 * abs(plain - truth)
+
+
+def test_a_domain_that_is_learnt_falls_with_the_rest_of_the_mixture():
+    made = [Curve(1 - c.share, c.tokens, c.losses) for c in curves(b=0.0)]
+    found = laws.fit(made)
+    assert found.rising
+    assert found.predict(0.7).mean == pytest.approx(loss(0.3, 1e6, b=0.0), abs=1e-3)
+
+
+def test_too_few_shares_are_refused_with_how_many_are_needed():
+    with pytest.raises(ValueError, match=r"at least 5 different shares.*there are 4: 0.05, 0.1"):
+        laws.fit(curves(SHARES[:4]))
+    with pytest.raises(ValueError, match="there are 2"):
+        laws.fit(curves((0.1, 0.1, 0.1, 0.2, 0.2)))
+    with pytest.raises(ValueError, match="different numbers of evaluations"):
+        laws.fit([*curves()[:-1], Curve(0.6, TOKENS[1:], (1.0,) * 5)], "dcpt")
+
+
+def test_the_smallest_share_is_where_the_law_crosses():
+    found = laws.fit(curves(b=0.0))
+    most = 1.5 + 0.15 / 0.25**0.5
+    assert laws.smallest_share(found, most, None) == pytest.approx(0.25, abs=2e-3)
+    assert laws.smallest_share(found, 9.0, None) == SHARES[0]
+    assert laws.smallest_share(found, 1.0, None) is None
+    noisy = laws.fit(curves(b=0.0, noise=0.003, rng=np.random.default_rng(3)))
+    law, safe = (laws.smallest_share(noisy, most, level) for level in (None, LEVEL))
+    assert safe is None or safe > law
+
+
+def test_the_law_of_critical_ratios_is_found_again():
+    tokens = np.linspace(1e6, 8e6, 7)
+    found = laws.critical_law(tokens, 0.2 + 0.3 * (tokens / 8e6) ** 0.4)
+    assert found.at(16e6) == pytest.approx(0.2 + 0.3 * 2**0.4, abs=5e-3)
+    with pytest.raises(ValueError, match="five numbers of tokens"):
+        laws.critical_law(tokens[:4], tokens[:4])
+
+
+def results(shares=(*SHARES, 0.2), **more) -> Results:
+    """A sweep whose protected task follows the law and whose learnt one its mirror."""
+    points = []
+    for share in shares:
+        steps = [0, *range(10, 110, 10)]
+        kept = [1.6, *(float(loss(share, s * 1e4, b=0.05)) for s in steps[1:])]
+        learnt = [4.0, *(float(loss(1 - share, s * 1e4)) for s in steps[1:])]
+        tokens = [s * 1e4 for s in steps]
+        outcomes = {
+            "en": Outcome(True, "bits_per_byte", steps, tokens, kept),
+            "tw": Outcome(True, "bits_per_byte", steps, tokens, learnt),
+        }
+        swept = {"replay": share} | more
+        points.append(Result(f"replay={share:g}", swept, ("replay",), "finished", outcomes))
+    return Results("made", points)
+
+
+def test_a_held_out_share_is_not_fitted_to():
+    runs = forecast.runs_of(results(), "replay", {})
+    for task in ("en", "tw"):
+        found = forecast.forecast(runs, "replay", task, held_out=[0.2], asked=[0.15])
+        assert [curve.share for curve in found.fitted] == list(SHARES)
+        (held, seen), (asked, nothing) = found.asked
+        assert (held.share, asked.share, nothing) == (0.2, 0.15, None)
+        assert seen == runs[-1][1].last(task)
+        assert held.mean == pytest.approx(seen, abs=0.02)
+        spoilt = [(s, p) for s, p in runs if s != 0.2]
+        assert forecast.forecast(spoilt, "replay", task, asked=[0.2]).asked[0][0] == held
+
+
+def test_each_inner_share_is_predicted_by_the_others():
+    runs = forecast.runs_of(results(), "replay", {})
+    found = forecast.forecast(runs, "replay", "en").left_out
+    assert [prediction.share for prediction, _ in found] == [0.1, 0.2, 0.3, 0.45]
+    assert all(abs(p.mean - seen) < 0.05 for p, seen in found)
+
+
+def test_the_replay_that_keeps_a_budget():
+    runs = forecast.runs_of(results(), "replay", {})
+    [one] = forecast.enough(runs, "replay", {"en": 0.25})
+    assert one.baseline == 1.6
+    assert loss(one.share, 1e6, b=0.05) == pytest.approx(1.85, abs=0.01)
+    assert one.safe is None or one.safe >= one.share
+    table, law = forecast.critical(runs, {"en": 0.25})
+    tokens, ratio = table[-1]
+    assert tokens == 1e6 and ratio == pytest.approx(1 - one.share, abs=2e-3)
+    assert law is not None and law.at(tokens) == pytest.approx(ratio, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"share": "peak"}, "the sweep has replay"),
+        ({"task": "fr"}, "was evaluated on en, tw"),
+        ({"asked": [0.7]}, "beyond the shares that were run"),
+        ({"held_out": [0.21]}, "no finished point has it"),
+        ({"where": {"rate": "1"}}, "the sweep has replay among its settings"),
+    ],
+)
+def test_questions_that_cannot_be_answered(change, message):
+    about = {"share": "replay", "task": "en", "asked": [], "held_out": [], "where": {}} | change
+    with pytest.raises(ConfigError, match=message):
+        runs = forecast.runs_of(results(), about["share"], about["where"])
+        forecast.forecast(
+            runs, about["share"], about["task"], asked=about["asked"], held_out=about["held_out"]
+        )
+
+
+def test_points_that_differ_otherwise_must_be_told_apart():
+    both = Results("both", [*results(peak=0.1).points, *results(peak=0.2).points])
+    with pytest.raises(ConfigError, match="differ in peak too"):
+        forecast.runs_of(both, "replay", {})
+    assert len(forecast.runs_of(both, "replay", {"peak": "0.20"})) == 6
+    seeds = Results("seeds", [*results(seed=1).points, *results(seed=2).points])
+    assert len(forecast.runs_of(seeds, "replay", {})) == 12

@@ -1,0 +1,96 @@
+"""RUN/evaluations.jsonl: what was evaluated beside a run, in the shapes of its metrics.jsonl."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from twjax.storage import atomic_writer, read_json_lines
+from twjax.training import ledger
+
+FILE = "evaluations.jsonl"
+# (kind, task): which evaluation of a step a record is.
+Key = tuple[str, str]
+
+
+def key_of(record: dict[str, Any]) -> Key:
+    """Returns which evaluation of its step a record is."""
+    return record["kind"], record["task"]
+
+
+class Records:
+    """The records of a run, appended by any number of processes, each append whole or not at all.
+
+    A rollback of the run takes the records of later steps out of the file, into
+    `evaluations-abandoned-<number>.jsonl`, as it does with those of the training log.
+    """
+
+    def __init__(self, run_dir: pathlib.Path):
+        self._run_dir, self._path = run_dir, run_dir / FILE
+
+    def done(self) -> dict[int, set[Key]]:
+        """Returns what has been evaluated, by step."""
+        found: dict[int, set[Key]] = {}
+        for record in read_json_lines(self._path):
+            found.setdefault(record["step"], set()).add(key_of(record))
+        return found
+
+    def rollbacks(self) -> list[int]:
+        """Returns the steps that the run has gone back to, in order."""
+        events = ledger.read(self._run_dir)
+        return [event["step"] for event in events if event["event"] == "roll_back"]
+
+    def leave_abandoned(self) -> None:
+        """Takes out what was evaluated beyond a step that the run has gone back to since then."""
+        for number, step in enumerate(self.rollbacks(), start=1):
+            aside = self._run_dir / f"evaluations-abandoned-{number}.jsonl"
+            if aside.exists():
+                continue
+            with self._alone():
+                records = read_json_lines(self._path)
+                left = [record for record in records if record["step"] > step]
+                # In this order: a kill in between leaves records in both, and none is lost.
+                _write(aside, left)
+                if left:
+                    _write(self._path, [r for r in records if r["step"] <= step])
+
+    def append(
+        self, records: Sequence[dict[str, Any]], wanted: Callable[[], bool] = lambda: True
+    ) -> bool:
+        """Adds records, on disk when this returns; leaves out those that are there already.
+
+        Adds nothing and returns False where `wanted` says so when no one else writes any more.
+        """
+        with self._alone():
+            if not wanted():
+                return False
+            if self._path.exists() and not self._path.read_bytes().endswith(b"\n"):
+                # A kill in mid-write left a line without its end: it goes, the whole ones stay.
+                _write(self._path, read_json_lines(self._path))
+            done = self.done()
+            lines = "".join(
+                json.dumps(record, ensure_ascii=False) + "\n"
+                for record in records
+                if key_of(record) not in done.get(record["step"], ())
+            )
+            with self._path.open("ab") as file:
+                file.write(lines.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        return True
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        with (self._run_dir / ".evaluations.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _write(path: pathlib.Path, records: Sequence[dict[str, Any]]) -> None:
+    with atomic_writer(path) as file:
+        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)

@@ -1,0 +1,173 @@
+"""What a mixture law says, for a terminal and as a page: curves, error bars, what was held out."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from twjax.report import shell
+from twjax.report.chart import Axis, Line, clean, line_chart
+from twjax.report.scale import Curve, fixed
+from twjax.storage import atomic_writer
+from twjax.sweeps.forecast import Enough, Forecast
+from twjax.sweeps.laws import STEEPEST, Critical
+
+PAGE = "law.html"
+# More than line charts mark with dots, so that a law is a line and runs are dots.
+PLACES = 60
+
+Lines = list[tuple[str, ...]]
+
+
+def predictions(forecasts: Sequence[Forecast]) -> Lines:
+    """Returns lines of what was asked for, the header first; "inside" is whether a run agrees."""
+    lines: Lines = [("task", "share", "predicted", "error bar", "observed", "off", "inside")]
+    for forecast in forecasts:
+        for prediction, loss in forecast.asked:
+            seen = ("–", "–", "–") if loss is None else (
+                f"{loss:.4f}",
+                f"{loss - prediction.mean:+.4f}",
+                "yes" if prediction.holds(loss) else "NO",
+            )  # fmt: skip
+            lines.append((
+                forecast.task,
+                f"{prediction.share:g}",
+                f"{prediction.mean:.4f}",
+                f"±{prediction.error:.4f}",
+                *seen,
+            ))  # fmt: skip
+    return lines
+
+
+def checks(forecasts: Sequence[Forecast], level: float) -> list[str]:
+    """Returns a line a task: how the law does at shares that it is not shown."""
+    lines = []
+    for forecast in forecasts:
+        left = forecast.left_out
+        runs = f"{forecast.task}: fitted to {len(forecast.fitted)} runs"
+        if not left:
+            lines.append(f"{runs}; too few to leave one out as a check.")
+            continue
+        inside = sum(prediction.holds(loss) for prediction, loss in left)
+        worst = max(abs(loss - prediction.mean) for prediction, loss in left)
+        lines.append(
+            f"{runs}; each inner share predicted by the others: {inside} of {len(left)} inside "
+            f"their {level:.0%} error bars, off by {worst:.4f} at most."
+        )
+    return lines
+
+
+def needs(found: Sequence[Enough], share: str, level: float) -> list[str]:
+    """Returns a line a task, and one for all: how much keeps what is allowed."""
+
+    def said(value: float | None) -> str:
+        return "more than was run" if value is None else f"{value:.3f}"
+
+    lines = [
+        f"{one.task}: +{one.allowed:g} over {one.baseline:.4f} needs {share} {said(one.share)} by "
+        f"the law, {said(one.safe)} with its {level:.0%} error bar"
+        for one in found
+    ]
+    by_law = [one.share for one in found if one.share is not None]
+    safe = [one.safe for one in found if one.safe is not None]
+    law = max(by_law) if len(by_law) == len(found) else None
+    sure = max(safe) if len(safe) == len(found) else None
+    return [*lines, f"all of them: {share} {said(law)} by the law, {said(sure)} with error bars"]
+
+
+def ratios(table: Sequence[tuple[float, float | None]], law: Critical | None) -> list[str]:
+    """Returns lines on the critical ratio of new text, by tokens."""
+    cells = [
+        f"{tokens:,.0f} tokens: {'beyond what was run' if r is None else f'{r:.1%}'}"
+        for tokens, r in table
+    ]
+    if law is None:
+        return [*cells, "fewer than five are within what was run: no law of them over tokens."]
+    first, slope, power = law.parameters
+    last = law.tokens[-1]
+    if abs(power) >= STEEPEST:
+        return [*cells, "they follow no power of the tokens, so nothing is said of longer runs."]
+    return [
+        *cells,
+        f"R(T) = {first:.3f} {slope:+.3f} · (T / {last:,.0f})^{power:.3f}; at twice the tokens "
+        f"{law.at(2 * last):.1%}, were the learning rate to go on as it did",
+    ]
+
+
+def write_page(
+    forecasts: Sequence[Forecast],
+    folder: pathlib.Path,
+    *,
+    title: str,
+    level: float,
+    notes: Sequence[str] = (),
+) -> pathlib.Path:
+    """Writes law.html; it is whole or absent."""
+    asked = predictions(forecasts)
+    body = [_table(asked)] if len(asked) > 1 else []
+    charts = "".join(_chart(forecast, level) for forecast in forecasts)
+    body.append(f'<div class="charts">{charts}</div>')
+    body += [f"<p>{clean(line)}</p>" for line in (*checks(forecasts, level), *notes)]
+    body.append(_table(_parameters(forecasts)))
+    note = (
+        f"Error bars hold {level:.0%} of runs where the law holds and runs scatter alike at all "
+        "shares. Outside of the shares that were run the law says nothing."
+    )
+    path = folder / PAGE
+    with atomic_writer(path) as file:
+        file.write(shell.document(title, "\n".join(body), clean(note)))
+    return path
+
+
+def _chart(forecast: Forecast, level: float) -> str:
+    fit = forecast.fit
+    places = np.linspace(min(fit.shares), max(fit.shares), PLACES).tolist()
+    found = [fit.predict(place, level) for place in places]
+    law = Curve(
+        places,
+        [p.mean for p in found],
+        [p.mean - p.error for p in found],
+        [p.mean + p.error for p in found],
+    )
+    runs = sorted((curve.share, curve.losses[-1]) for curve in forecast.fitted)
+    lines = [
+        Line("law", law, 0),
+        Line("runs", Curve([x for x, _ in runs], [y for _, y in runs]), 1),
+    ]
+    held = [(p.share, loss) for p, loss in forecast.asked if loss is not None]
+    for share, loss in held:
+        lines.append(Line(f"held out {share:g}", Curve([share], [loss]), 2))
+    return line_chart(
+        forecast.task, lines, Axis(f"share of {forecast.share}"), Axis("bits per byte")
+    )
+
+
+def _parameters(forecasts: Sequence[Forecast]) -> Lines:
+    names = list(dict.fromkeys(name for f in forecasts for name in f.fit.named()))
+    lines: Lines = [("task", "runs", *names, "spread of runs")]
+    for forecast in forecasts:
+        values: Mapping[str, Any] = forecast.fit.named()
+        shown = [fixed(values[name], 4) if name in values else "–" for name in names]
+        spread = fixed(forecast.fit.between, 4)
+        lines.append((forecast.task, str(len(forecast.fitted)), *shown, spread))
+    return lines
+
+
+def _table(lines: Lines) -> str:
+    head = "".join(
+        f"<th{' class=n' if column else ''}>{clean(cell)}</th>"
+        for column, cell in enumerate(lines[0])
+    )
+    rows = "".join(
+        f'<tr><th scope="row">{clean(line[0])}</th>'
+        + "".join(f'<td class="n">{clean(cell)}</td>' for cell in line[1:])
+        + "</tr>"
+        for line in lines[1:]
+    )
+    return (
+        f'<div class="card"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        "</div>"
+    )
