@@ -15,6 +15,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+# The pages of the reference are listed at its end.
+_OVERVIEW = "reference/index.md"
 # A warning of this logger fails a strict build.
 _LOG = logging.getLogger("mkdocs.hooks.twjax")
 
@@ -39,10 +41,23 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Puts what the site has in place of links to files of the repository."""
+    if page.file.src_uri == _OVERVIEW:
+        places = [*PAGES, *map(api_pages.page, api_pages.PACKAGES)]
+        found = [(place, files.get_file_from_path(place)) for place in places]
+        lines = [
+            f"- [{_title(file)}]({place.removeprefix('reference/')})"
+            for place, file in found
+            if file
+        ]
+        markdown += "\n" + "\n".join(lines) + "\n"
     text, wrong = repository_links.rewrite(markdown, page.file.src_uri)
     for target in wrong:
         _LOG.warning("%s links %s, which the repository doesn't have", page.file.src_uri, target)
     return text
+
+
+def _title(file: File) -> str:
+    return file.content_string.partition("\n")[0].removeprefix("# ")
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
