@@ -6,7 +6,6 @@ import argparse
 import functools
 from collections.abc import Iterator
 
-
 from twjax.cli import build_parser
 
 PAGE = "reference/commands.md"

@@ -42,14 +42,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Puts what the site has in place of links to files of the repository."""
     if page.file.src_uri == _OVERVIEW:
-        places = [*PAGES, *map(api_pages.page, api_pages.PACKAGES)]
-        found = [(place, files.get_file_from_path(place)) for place in places]
-        lines = [
-            f"- [{_title(file)}]({place.removeprefix('reference/')})"
-            for place, file in found
-            if file
-        ]
-        markdown += "\n" + "\n".join(lines) + "\n"
+        for place in (*PAGES, *map(api_pages.page, api_pages.PACKAGES)):
+            file = files.src_uris[place]
+            markdown += f"\n- [{_title(file)}]({place.removeprefix('reference/')})"
     text, wrong = repository_links.rewrite(markdown, page.file.src_uri)
     for target in wrong:
         _LOG.warning("%s links %s, which the repository doesn't have", page.file.src_uri, target)

@@ -45,10 +45,9 @@ print(json.dumps({"tasks": tasks, "mixtures": mixtures, "origin": origin}))
 
 
 def registered() -> dict[str, Any]:
-    """Returns {"tasks": {name: …}, "mixtures": {name: tasks}}; raises RuntimeError without SeqIO."""
-    sources = [
-        path for top in ("tasks", "twjax/data") for path in sorted((ROOT / top).glob("*.py"))
-    ]
+    """Returns tasks and mixtures by name, and the module of each; RuntimeError without SeqIO."""
+    folders = ("tasks", "twjax/data")
+    sources = [path for folder in folders for path in sorted((ROOT / folder).glob("*.py"))]
     digest = hashlib.sha256(_ASK.encode())
     for path in sources:
         digest.update(path.read_bytes())
