@@ -39,7 +39,7 @@ def render(package: str) -> str:
     lines = [f"# `twjax.{package}`", "", "| module | |", "|---|---|"]
     for name, told in found:
         cell = " ".join(told.split()).replace("|", "\\|")
-        lines.append(f"| [`{name.removeprefix('twjax.')}`](#{name}) | {cell} |")
+        lines.append(f"| [`{name.removeprefix(f'twjax.{package}.')}`](#{name}) | {cell} |")
     for name, _ in found:
         lines += ["", f"::: {name}"]
     return "\n".join(lines)

@@ -47,7 +47,7 @@ def render(title: str, intro: str, classes: Mapping[str, type]) -> str:
     lines = [f"# {title}", "", intro, ""]
     for name, cls in classes.items():
         lines += [f"## `{name}` {{ #{name} }}", "", f"`{cls.__module__}`", ""]
-        lines += [inspect.cleandoc(cls.__doc__ or ""), "", *_table(cls), ""]
+        lines += [inspect.cleandoc(cls.__doc__ or ""), "", *_table(cls, classes), ""]
     return "\n".join(lines)
 
 
@@ -74,7 +74,7 @@ def corpus_page() -> str:
     )
 
 
-def _table(cls: type) -> Iterable[str]:
+def _table(cls: type, linked: Mapping[str, type]) -> Iterable[str]:
     fields = dataclasses.fields(cls)
     if not fields:
         yield "It has no settings."
@@ -83,8 +83,13 @@ def _table(cls: type) -> Iterable[str]:
     yield "| field | type | default |"
     yield "|---|---|---|"
     for field in fields:
-        kind, default = _type(hints[field.name]), _default(field)
-        yield f"| `{field.name}` | {_code(kind)} | {default} |"
+        kind = _code(_type(hints[field.name]))
+        kind = re.sub(r"\b[A-Z]\w+\b", lambda n: _link(n[0]) if n[0] in linked else n[0], kind)
+        yield f"| `{field.name}` | {kind} | {_default(field)} |"
+
+
+def _link(name: str) -> str:
+    return f'<a href="#{name}">{name}</a>'
 
 
 def _type(hint: typing.Any) -> str:

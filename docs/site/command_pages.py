@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 from twjax.cli import build_parser
 
@@ -37,7 +38,8 @@ def render() -> str:
         level = "##" if len(words) < 2 else "###"
         anchor = name.replace(" ", "-")
         # Else the help is wrapped to the width of the terminal that builds the site.
-        parser.formatter_class = functools.partial(parser.formatter_class, width=_WIDTH)
+        formatter: Any = parser.formatter_class
+        parser.formatter_class = functools.partial(formatter, width=_WIDTH)
         lines += [f"{level} `{name}` {{ #{anchor} }}", "", "```text"]
         lines += [*parser.format_help().rstrip().split("\n"), "```", ""]
     return "\n".join(lines)
