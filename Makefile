@@ -6,6 +6,7 @@
 #   make test-beam              the Beam runner's tests, in an environment of their own (Python 3.11)
 #   make torch                  PyTorch for CPUs (Python 3.11): models are tested against transformers
 #   make lint                   style and types
+#   make docs                   the documentation as a site: build/site/index.html
 #   make constraints [UPGRADE=1]  new pins for constraints/ (needs uv)
 #   make clean                  removes what was installed and built, never runs or caches of rows
 #
@@ -35,9 +36,9 @@ DEPENDENCIES := $(VENV)/.dependencies-$(MINOR)
 INSTALLED := $(VENV)/.installed-$(MINOR)
 PIP := "$(VENV)/bin/python" -m pip --disable-pip-version-check
 
-.PHONY: help quickstart test test-beam torch lint constraints clean
+.PHONY: help quickstart test test-beam torch lint docs constraints clean
 help:
-	@sed -n '4,12s/^# \{0,1\}//p' Makefile
+	@sed -n '4,13s/^# \{0,1\}//p' Makefile
 
 ifeq ($(MINOR),)
 $(DEPENDENCIES):
@@ -91,6 +92,14 @@ lint: $(INSTALLED)
 	"$(VENV)/bin/ruff" check .
 	"$(VENV)/bin/ruff" format --check .
 	"$(VENV)/bin/pyright" --pythonpath "$(VENV)/bin/python"
+
+# Strict: a link or an anchor that leads nowhere fails it. Reading SeqIO's registries takes a while.
+docs: $(VENV)/.docs-$(MINOR)
+	NO_MKDOCS_2_WARNING=1 "$(VENV)/bin/python" -m mkdocs build --strict
+
+$(VENV)/.docs-$(MINOR): $(INSTALLED)
+	$(PIP) install --quiet -e '.[docs]'
+	@touch "$@"
 
 constraints:
 	python3 constraints/compile.py $(if $(filter-out 0,$(UPGRADE)),--upgrade)

@@ -73,7 +73,7 @@ def sweep(args: argparse.Namespace, work: pathlib.Path) -> pathlib.Path:
     about = {"common": common, "base": trained, "stage": stage, "seed": 0, "more": ""}
     about |= {name: getattr(args, name) for name in ("steps", "every", "peak", "warmup")}
     way.write_text(continual.WAY.format(**about))
-    path = work / "sweep.gin"
+    path = work / "replay.gin"
     parts = {"replay": {name: 1.0 for name in continual.GENERAL}}
     path.write_text(SWEEP.format(base=way, shares=tuple(args.shares), parts=parts))
     if args.prepared is None:

@@ -41,6 +41,8 @@ HEAVY = (
     "training_step",
     "models_encdec",
     "evaluation",
+    "evaluation_follow",
+    "trackers",
     "vocab_extend_runs",
     "training_adapters",
     "huggingface_parity_files",

@@ -323,10 +323,10 @@ def _measured(step: int, share: float, seed: int) -> list[dict]:
     return [
         {"kind": "choice", "step": step, "task": "tmmlu", "shots": 5, "items": 400,
          "accuracy": right / 400, "accuracy_macro": right / 400, "accuracy_norm": right / 400,
-         "stderr": 0.02, "subjects": subjects},
+         "stderr": 0.02, "chance": 0.25, "subjects": subjects},
         {"kind": "choice", "step": step, "task": "civil_exam", "shots": 5, "items": 900,
          "accuracy": 0.26 + 0.1 * share, "accuracy_macro": 0.3, "accuracy_norm": 0.3,
-         "stderr": 0.015, "subjects": {}},
+         "stderr": 0.015, "chance": 0.2, "subjects": {}},
         {"kind": "pairs", "step": step, "task": "wording", "pairs": 300,
          "preferred": 0.42 + 0.4 * share},
         {"kind": "probes", "step": step, "task": "identity", "probes": 40, "right": 0.2 + share / 2,

@@ -26,6 +26,10 @@ def test_the_whole_way_from_texts_to_report_and_again(tmp_path):
     for child in (taiwan, replay):
         starts = {r["task"]: r for r in tiny.records(child, "eval") if r["step"] == 0}
         assert {task: r["bits_per_byte"] for task, r in starts.items()} == ends
+    for kind, value in (("pairs", "preferred"), ("probes", "right")):
+        end = {r["task"]: r[value] for r in tiny.records(base, kind) if r["step"] == 3}
+        starts = {r["task"]: r[value] for r in tiny.records(replay, kind) if r["step"] == 0}
+        assert starts == end and 0 <= min(end.values()) <= max(end.values()) <= 1
     samples = (replay / "samples" / "3.jsonl").read_text(encoding="utf-8").splitlines()
     assert {json.loads(line)["prompt"] for line in samples} >= {"中華民國", "The "}
     rows = tiny.records(replay, "train")[-1]["rows"]

@@ -84,6 +84,18 @@ def test_nothing_overflows_is_cut_off_asks_or_complains(pages, tab, name):
 
 
 @browser.needed
+def test_many_runs_side_by_side_lie_on_nothing(tab, tmp_path):
+    runs = [make_run(tmp_path / f"run {n}", seed=n, evaluations=2) for n in range(17)]
+    for count in (14, 17):
+        page = write_report(runs[:count], tmp_path / f"{count}.html")
+        for width in WIDTHS:
+            tab.open(page, width=width, dark=False)
+            assert tab.run(FAULTS) == []
+            assert tab.run("document.documentElement.scrollWidth") <= width
+    assert tab.said == [] and tab.asked == []
+
+
+@browser.needed
 def test_every_chart_has_ink_and_follows_light_and_dark(pages, tab):
     seen = {}
     for dark in (False, True):

@@ -82,6 +82,30 @@ def test_every_kind_of_evaluation_is_drawn_with_its_values(page, steered):
     )
 
 
+def test_what_guessing_gives_is_drawn_where_it_is_known(tmp_path):
+    run = make_steered(tmp_path / "run")
+
+    def named(title):
+        page = Page(write_report([run], tmp_path / "r.html"))
+        svg = page.source.split(f'aria-label="{title}"')[1].split("</svg>")[0]
+        found = re.findall(r'class="level".*?y1="([\d.]+)".*?>(guessing[^<]*)<', svg)
+        return {text: float(y) for y, text in found}
+
+    choice = "Multiple choice: right answers"
+    levels = named(choice)
+    assert set(levels) == {"guessing: tmmlu", "guessing: civil_exam"}
+    assert levels["guessing: tmmlu"] < levels["guessing: civil_exam"]
+    path = run / "evaluations.jsonl"
+    path.write_text(path.read_text().replace('"chance": 0.2,', '"chance": 0.25,'))
+    assert set(named(choice)) == {"guessing"}
+    path.write_text(path.read_text().replace('"chance": 0.25,', ""))
+    assert not named(choice) and set(named("Taiwan&#x27;s wording preferred, wording"))
+    # Nothing written in Han characters: no rate, and not a good one.
+    path.write_text(path.read_text().replace('"han": 2000', '"han": 0'))
+    page = Page(write_report([run], tmp_path / "r.html"))
+    assert "Nothing was logged" not in page.text and "Simplified characters" not in page.text
+
+
 def test_what_the_trainer_logged_holds_and_a_torn_line_is_counted(tmp_path):
     run = make_steered(tmp_path / "run")
     whole = read_run(run)

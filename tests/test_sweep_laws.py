@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from twjax.cli import main
 from twjax.config import ConfigError
 from twjax.sweeps import forecast, laws
 from twjax.sweeps.laws import Curve
-from twjax.sweeps.results import Outcome, Result, Results
+from twjax.sweeps.results import Outcome, Result, Results, write
 
 SHARES = (0.05, 0.1, 0.3, 0.45, 0.6)
 TOKENS = tuple(np.linspace(5e5, 1e6, 6))
@@ -233,3 +234,21 @@ def test_points_that_differ_otherwise_must_be_told_apart():
     assert len(forecast.runs_of(both, "replay", {"peak": "0.20"})) == 6
     seeds = Results("seeds", [*results(seed=1).points, *results(seed=2).points])
     assert len(forecast.runs_of(seeds, "replay", {})) == 12
+
+
+def test_the_command_answers_and_draws(tmp_path, capsys):
+    write(results(), tmp_path)
+    asked = ["--share", "replay", "--hold-out", "0.2", "--at", "0.15", "--allowed", "en=0.25"]
+    assert main(["sweep", "fit", str(tmp_path), "--task", "en", "tw", *asked]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [(line[0], line[1]) for line in lines[1:5]] == [
+        ("en", "0.2"), ("en", "0.15"), ("tw", "0.2"), ("tw", "0.15"),
+    ]  # fmt: skip
+    seen = float(loss(0.2, 1e6, b=0.05))
+    assert float(lines[1][4]) == pytest.approx(seen, abs=1e-4) and lines[1][6] == "yes"
+    drawn = (tmp_path / "law.html").read_text()
+    assert "held out 0.2" in drawn and "may rise by 0.25 over 1.6000: replay by the law" in drawn
+    assert main(["sweep", "fit", str(tmp_path), "--task", "en", *asked[:2], "--level", "2"]) == 1
+    short = ["--share", "replay", "--hold-out", "0.1", "0.2", "0.3"]
+    assert main(["sweep", "fit", str(tmp_path), "--task", "en", *short]) == 1
+    assert "at least 5 different shares" in capsys.readouterr().err

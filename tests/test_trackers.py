@@ -396,6 +396,72 @@ def test_mlflow_has_the_whole_log_in_a_store_of_this_machine(store, tmp_path, mo
     assert logged_there(uri, "zh-tw") == expected(log.points())
 
 
+def tracked(uri: str) -> list[str]:
+    """Returns the arguments of a run that is sent to both."""
+    sets = ["Run.tracking = @Tracking()", "Tracking.to = ('wandb', 'mlflow')"]
+    sets += ["Tracking.wandb_mode = 'offline'", "Tracking.project = 'tiny'"]
+    sets += [f"Tracking.mlflow_uri = '{uri}'"]
+    return [*tiny.LONG, *(part for binding in sets for part in ("--set", binding))]
+
+
+def truth(run_dir: pathlib.Path) -> dict[tuple[str, int], float]:
+    """Returns what a run has logged, but for how long it took, which no two lives share."""
+    records = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
+    values = {(name, r["step"]): value for r in records for name, value in points(r)}
+    return {key: value for key, value in values.items() if "second" not in key[0]}
+
+
+def senders_end(run_dir: pathlib.Path) -> None:
+    """Returns when nobody sends any more: the trainer leaves its senders alone after a while."""
+    for kind in ("wandb", "mlflow"):
+        for _ in range(900):
+            if not is_locked(run_dir / "tracking" / f".{kind}.lock"):
+                break
+            time.sleep(0.1)
+
+
+@needs_wandb
+@needs_mlflow
+@pytest.mark.slow
+def test_a_killed_run_is_one_run_there_and_an_absent_server_changes_nothing(
+    config, unbroken, tmp_path
+):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    run_dir = tmp_path / "run"
+    command = ["train", str(config), "--run-dir", str(run_dir), *tracked(uri)]
+    trainer = subprocess.Popen([sys.executable, "-m", "twjax", *command], env=tiny.environment())
+    # Its senders live on, and send what it has logged.
+    tiny.wait_for_step(run_dir, 40, trainer)
+    trainer.kill()
+    trainer.wait()
+    assert trainer.returncode == -signal.SIGKILL
+    done = tiny.twjax(*command)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("mlflow: nothing can be sent") <= 1
+    assert f"`twjax track {run_dir} --to mlflow` sends what is missing" in done.stderr
+    assert tiny.losses(run_dir) == tiny.losses(unbroken[0])
+    senders_end(run_dir)
+    environment = {"MLFLOW_ALLOW_FILE_STORE": "true"}
+    store = f"file://{tmp_path}/mlruns"
+    for arguments in (["--to", "wandb"], ["--to", "mlflow", "--mlflow-uri", store]):
+        again = tiny.twjax("track", run_dir, *arguments, env=environment)
+        assert again.returncode == 0, again.stderr
+    lives = offline(run_dir / "tracking")
+    assert len({about["id"] for _, about in lives}) == 1
+    found: dict = {}
+    for row in (row for rows, _ in lives for row in rows):
+        for name, value in row.items():
+            found.setdefault((name, row["step"]), []).append(value)
+    logged = truth(run_dir)
+    assert {key: found.get(key) for key in logged} == expected(logged)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+        found = logged_there(store, "tiny")
+    assert {key: found.get(key) for key in logged} == expected(logged)
+
+
 @contextlib.contextmanager
 def server(folder: pathlib.Path) -> Iterator[tuple[str, subprocess.Popen]]:
     """Runs MLflow's own server on this machine; yields its address and its process."""
@@ -427,6 +493,7 @@ def server(folder: pathlib.Path) -> Iterator[tuple[str, subprocess.Popen]]:
 
 
 @needs_server
+@needs_wandb
 @pytest.mark.slow
 def test_a_server_that_hangs_changes_no_loss_and_misses_nothing_in_the_end(
     config, unbroken, tmp_path
@@ -434,10 +501,7 @@ def test_a_server_that_hangs_changes_no_loss_and_misses_nothing_in_the_end(
     run_dir = tmp_path / "run"
     sent = run_dir / "tracking" / "mlflow.json"
     with server(tmp_path) as (uri, process):
-        sets = ["Run.tracking = @Tracking()", "Tracking.to = ('mlflow',)"]
-        sets += [f"Tracking.mlflow_uri = '{uri}'", "Tracking.project = 'tiny'"]
-        arguments = [part for binding in sets for part in ("--set", binding)]
-        command = ["train", str(config), "--run-dir", str(run_dir), *tiny.LONG, *arguments]
+        command = ["train", str(config), "--run-dir", str(run_dir), *tracked(uri)]
         trainer = subprocess.Popen(
             [sys.executable, "-m", "twjax", *command],
             env=tiny.environment(),
@@ -454,18 +518,12 @@ def test_a_server_that_hangs_changes_no_loss_and_misses_nothing_in_the_end(
         assert trainer.returncode == 0, output
         assert tiny.losses(run_dir) == tiny.losses(unbroken[0])
         os.killpg(process.pid, signal.SIGCONT)
-        # The sender has been left alone, and may still be at it.
-        for _ in range(600):
-            if not is_locked(run_dir / "tracking" / ".mlflow.lock"):
-                break
-            time.sleep(0.1)
-        done = tiny.twjax("track", run_dir)
+        senders_end(run_dir)
+        done = tiny.twjax("track", run_dir, "--to", "mlflow")
         assert done.returncode == 0, done.stderr
         found = logged_there(uri, "tiny")
-    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    truth = {(name, r["step"]): value for r in records for name, value in points(r)}
-    measured = {k: v for k, v in found.items() if k[0].split("/")[0] in ("train", "eval")}
+    logged = truth(run_dir)
     # A request that the server took while nobody heard it is sent again.
-    assert {key: set(values) for key, values in measured.items()} == {
-        key: {value} for key, value in truth.items()
+    assert {key: set(found.get(key, ())) for key in logged} == {
+        key: {value} for key, value in logged.items()
     }

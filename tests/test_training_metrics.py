@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import pathlib
+import time
 from typing import Any
 
+import jax.numpy as jnp
 import pytest
 
 from twjax.training.metrics import FILE, MetricsLog
@@ -48,3 +50,22 @@ def test_another_task_to_evaluate_takes_no_earlier_evaluation_away(logged):
 def test_a_log_that_begins_anew_holds_nothing(logged):
     log, evaluated, steps = kept(logged, 0, ("a", "b"), anew=True)
     assert not evaluated and not steps and not log.was_evaluated(0)
+
+
+def test_the_time_of_pauses_is_kept_apart(tmp_path):
+    log = MetricsLog(tmp_path, step=0, tokens=0, rows=lambda _: {})
+    values = {name: jnp.float32(1) for name in ("loss", "grad_norm", "tokens")}
+    began = time.time()
+    log.train(1, values)
+    log.train(2, values)
+    log.flush(keep=1)
+    log.pause(3.0)
+    log.pause(0.5)
+    log.flush()
+    log.train(3, values)
+    log.flush()
+    log.close()
+    records = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()]
+    assert [r["paused_seconds"] for r in records] == [0.0, 3.5, 0.0]
+    times = [began, *(r["time"] for r in records), time.time()]
+    assert times == sorted(times)

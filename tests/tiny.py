@@ -81,8 +81,8 @@ def rows(rng: np.random.Generator, count: int, seq: int = SEQ) -> dict[str, np.n
     }
 
 
-def write_cache(cache: pathlib.Path, vocab: int = VOCAB, seq: int = SEQ) -> None:
-    """Writes train and validation rows of tasks a and b."""
+def write_cache(cache: pathlib.Path, vocab: int = VOCAB, seq: int = SEQ, sha256: str = "0") -> None:
+    """Writes train and validation rows of tasks a and b, as if of a vocabulary with this hash."""
     for number, task in enumerate(("a", "b")):
         for split, count in (("train", 60 + 7 * number), ("validation", 11)):
             seed = [number, split == "train"]
@@ -92,7 +92,7 @@ def write_cache(cache: pathlib.Path, vocab: int = VOCAB, seq: int = SEQ) -> None
                 writer.finish(
                     documents=3 * count,
                     text_bytes=100 * count,
-                    vocabulary={"sha256": "0", "size": vocab, "path": f"{cache}/none.model"},
+                    vocabulary={"sha256": sha256, "size": vocab, "path": f"{cache}/none.model"},
                     ingredients={},
                 )
 

@@ -38,8 +38,8 @@ COMMANDS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one subcommand; returns 0 only if all of it was done."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of all subcommands."""
     parser = argparse.ArgumentParser(
         prog="twjax",
         description="Turns an open language model into one that speaks Taiwan's Traditional "
@@ -47,21 +47,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"twjax {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    modules = {}
     for name, path in COMMANDS.items():
-        modules[name] = module = importlib.import_module(path)
+        module = importlib.import_module(path)
         subparser = subparsers.add_parser(name, help=module.HELP, description=module.__doc__)
         subparser.formatter_class = argparse.RawDescriptionHelpFormatter
         module.add_arguments(subparser)
         subparser.add_argument(
             "--debug", action="store_true", help="show the full traceback of an error"
         )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; returns 0 only if all of it was done."""
+    parser = build_parser()
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Taken out first, so that it may stand anywhere, also behind a command of a command.
     debug = "--debug" in words
     args = parser.parse_args([word for word in words if word != "--debug"])
     try:
-        return modules[args.command].run(args)
+        return importlib.import_module(COMMANDS[args.command]).run(args)
     except KeyboardInterrupt:
         print(f"twjax {args.command}: interrupted.", file=sys.stderr)
         return 130

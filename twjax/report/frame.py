@@ -24,6 +24,8 @@ LEFT, TOP, BOTTOM = 58, 12, 42
 MARKED_TOP = 38
 FONT = 13.5
 LINE = 16
+# More names than these at the right edge would lie on each other; the legend has them all.
+MOST_LABELS = 14
 
 Format = Callable[[float], str]
 Sign = Literal["stage", "shape", "more", "less", "shift", "rate", "beyond", "back", "resume"]
@@ -130,6 +132,7 @@ def fit_label(name: str, room: float = 136) -> str:
 
 def label_room(names: Sequence[str]) -> float:
     """Returns the room that names at the right edge need; they are bold."""
+    names = names if len(names) <= MOST_LABELS else []
     return max((text_width(fit_label(name)) * 1.09 for name in names), default=6) + 10
 
 
@@ -216,7 +219,9 @@ def marks_legend(marks: Sequence[Mark]) -> str:
 def end_labels(
     frame: Frame, heights: Sequence[float], names: Sequence[str], colours: Sequence[str]
 ) -> list[str]:
-    """Returns names at the right edge, pushed apart where lines end together."""
+    """Returns names at the right edge, pushed apart where lines end together, unless too many."""
+    if len(names) > MOST_LABELS:
+        return []
     order = sorted(range(len(names)), key=lambda i: heights[i])
     gap = min(LINE, (HEIGHT - BOTTOM - frame.top) / max(1, len(names)))
     at = [0.0] * len(names)

@@ -31,7 +31,7 @@ class Measure:
     """One number that evaluations of a kind give.
 
     `of` takes it from a record, and `error` its standard error. `better` says which way is good:
-    1 up, -1 down, 0 that depends. `chance` is what guessing gives, where that is known.
+    1 up, -1 down, 0 that depends. `chance` is what guessing gives, where records don't say it.
     """
 
     kind: str
@@ -49,7 +49,9 @@ def _field(name: str) -> Callable[[Mapping[str, Any]], float]:
 
 
 def _per_1000(name: str) -> Callable[[Mapping[str, Any]], float]:
-    return _field(f"{name}_per_1000")
+    rate = _field(f"{name}_per_1000")
+    # Of texts without a Han character there is no rate.
+    return lambda record: math.nan if record.get("han") == 0 else rate(record)
 
 
 _SHARE = Axis("share", form=_share, tick_form=_shares)
@@ -133,11 +135,37 @@ def curve(run: RunLog, measure: Measure, task: str, place: Callable[[int], float
     return Curve(x, y, low, [min(1.0, v + e) for v, e in zip(y, errors, strict=True)])
 
 
-def chart(title: str, measure: Measure, lines: Sequence[Line], axis: Axis, note: str = "") -> str:
-    """Draws a measure's lines, with what guessing gives where that is known."""
-    levels = [] if measure.chance is None else [(measure.chance, "guessing")]
-    told = " ".join(filter(None, (measure.note, note)))
-    return line_chart(title, lines, axis, measure.axis, told, levels=levels)
+def chart(
+    title: str,
+    measure: Measure,
+    names: Sequence[str],
+    runs: Sequence[RunLog],
+    lines: Sequence[Line],
+    axis: Axis,
+) -> str:
+    """Draws a measure's lines, with what guessing gives in these tasks where that is known."""
+    note = " ".join(filter(None, (measure.note, shots_note(runs, measure))))
+    levels = guessing(runs, measure, names)
+    return line_chart(title, lines, axis, measure.axis, note, levels=levels)
+
+
+def guessing(
+    runs: Sequence[RunLog], measure: Measure, names: Sequence[str]
+) -> list[tuple[float, str]]:
+    """Returns what guessing gives in these tasks, each value once with its name."""
+    if measure.chance is not None:
+        return [(measure.chance, "guessing")]
+    found: dict[float, list[str]] = {}
+    for name in names:
+        records = [
+            r for run in runs for r in run.results.get(measure.kind, {}).get(name, {}).values()
+        ]
+        chances = [number(record.get("chance")) for record in records]
+        for chance in [chance for chance in chances if math.isfinite(chance)][-1:]:
+            found.setdefault(round(chance, 3), []).append(name)
+    if len(found) == 1:
+        return [(value, "guessing") for value in found]
+    return [(value, f"guessing: {', '.join(of)}") for value, of in found.items()]
 
 
 def shots_note(runs: Iterable[RunLog], measure: Measure) -> str:
@@ -157,10 +185,12 @@ def one_run(run: RunLog, axis: Axis, place: Callable[[int], float]) -> list[str]
     """Returns a chart a measure, a line a task."""
     charts = []
     for measure in measures_of([run]):
-        lines = [Line(t, curve(run, measure, t, place)) for t in tasks([run], measure)]
-        note = shots_note([run], measure)
+        names = tasks([run], measure)
+        if not names:
+            continue
+        lines = [Line(name, curve(run, measure, name, place)) for name in names]
         title = measure.title if len(lines) != 1 else f"{measure.title}, {lines[0].name}"
-        charts.append(chart(title, measure, lines, axis, note))
+        charts.append(chart(title, measure, names, [run], lines, axis))
     return charts
 
 
@@ -174,10 +204,10 @@ def groups_table(run: RunLog) -> str:
             if not isinstance(groups, dict):
                 continue
             counts = {name: _counts(value) for name, value in groups.items()}
-            shares = {name: right / of for name, (right, of) in counts.items() if of > 0}
+            shares = {name: right / of for name, (right, of) in counts.items() if of >= 1}
             rows = "".join(
-                f'<tr><th scope="row">{clean(name)}</th><td class="n">{counts[name][0]:,} of '
-                f'{counts[name][1]:,}</td><td class="n">{_share(share)}</td></tr>'
+                f'<tr><th scope="row">{clean(name)}</th><td class="n">{counts[name][0]:,.9g} of '
+                f'{counts[name][1]:,.9g}</td><td class="n">{_share(share)}</td></tr>'
                 for name, share in sorted(shares.items(), key=lambda pair: -pair[1])
             )
             if rows:
@@ -189,10 +219,13 @@ def groups_table(run: RunLog) -> str:
     return "".join(parts)
 
 
-def _counts(value: Any) -> tuple[int, int]:
-    if isinstance(value, list) and len(value) == 2 and all(isinstance(v, int) for v in value):
-        return value[0], value[1]
-    return 0, 0
+def _counts(value: Any) -> tuple[float, float]:
+    """Returns (right, of how many) of a group; (0, 0) for what is no such pair."""
+    if isinstance(value, list) and len(value) == 2:
+        right, count = number(value[0]), number(value[1])
+        if math.isfinite(right + count):
+            return right, count
+    return 0.0, 0.0
 
 
 def changes_table(runs: Sequence[RunLog]) -> str:

@@ -121,14 +121,13 @@ def measure_charts(comparison: Comparison) -> list[str]:
     axis, place_of = common_axis(only)
     charts = []
     for measure in measures.measures_of(only):
-        note = measures.shots_note(only, measure)
         for task in measures.tasks(only, measure):
             lines = [
                 Line(run.name, measures.curve(run, measure, task, place_of(run)), i)
                 for i, run in runs
             ]
             title = f"{measure.title}, {task}: each run"
-            charts.append(measures.chart(title, measure, lines, axis, note))
+            charts.append(measures.chart(title, measure, [task], only, lines, axis))
     return charts
 
 

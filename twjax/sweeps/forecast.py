@@ -139,12 +139,14 @@ def _near(one: float, other: float) -> bool:
 class Enough:
     """How much replay a task's allowance needs: by the law, and with its whole error bar.
 
-    None: more than was run. `baseline` is the loss at step 0.
+    None: more than was run. `baseline` is the loss at step 0, `least` the least share that was run,
+    below which nothing is known.
     """
 
     task: str
     allowed: float
     baseline: float
+    least: float
     share: float | None
     safe: float | None
 
@@ -168,6 +170,7 @@ def enough(
                 task,
                 rise,
                 first,
+                min(fit.shares),
                 laws.smallest_share(fit, first + rise, None),
                 laws.smallest_share(fit, first + rise, level),
             )

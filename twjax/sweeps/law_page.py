@@ -63,25 +63,27 @@ def checks(forecasts: Sequence[Forecast], level: float) -> list[str]:
 
 def needs(found: Sequence[Enough], share: str, level: float) -> list[str]:
     """Returns a line a task, and one for all: how much keeps what is allowed."""
+    least = max(one.least for one in found)
 
-    def said(value: float | None) -> str:
-        return "more than was run" if value is None else f"{value:.3f}"
+    def said(values: Sequence[float | None]) -> str:
+        known = [value for value in values if value is not None]
+        if len(known) < len(values):
+            return "more than was run"
+        return f"{max(known):.3f}" if max(known) > least else f"{least:g} or less"
 
     lines = [
-        f"{one.task}: +{one.allowed:g} over {one.baseline:.4f} needs {share} {said(one.share)} by "
-        f"the law, {said(one.safe)} with its {level:.0%} error bar"
+        f"{one.task} may rise by {one.allowed:g} over {one.baseline:.4f}: {share} by the law "
+        f"{said([one.share])}, with its {level:.0%} error bar {said([one.safe])}"
         for one in found
     ]
-    by_law = [one.share for one in found if one.share is not None]
-    safe = [one.safe for one in found if one.safe is not None]
-    law = max(by_law) if len(by_law) == len(found) else None
-    sure = max(safe) if len(safe) == len(found) else None
-    return [*lines, f"all of them: {share} {said(law)} by the law, {said(sure)} with error bars"]
+    law, sure = said([one.share for one in found]), said([one.safe for one in found])
+    return [*lines, f"all of them: {share} by the law {law}, with error bars {sure}"]
 
 
 def ratios(table: Sequence[tuple[float, float | None]], law: Critical | None) -> list[str]:
     """Returns lines on the critical ratio of new text, by tokens."""
-    cells = [
+    cells = ["greatest share of new text that keeps all of them, by the law at each evaluation:"]
+    cells += [
         f"{tokens:,.0f} tokens: {'beyond what was run' if r is None else f'{r:.1%}'}"
         for tokens, r in table
     ]
