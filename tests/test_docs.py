@@ -217,6 +217,11 @@ def test_taiwan_s_pages_have_taiwan_s_words(name):
 def test_both_readmes_have_the_same_commands():
     pages = [set(map(tuple, command_lines(text_of(n)))) for n in ("README.md", "README.zh-TW.md")]
     assert pages[0] == pages[1] and len(pages[0]) > 10
+    bindings = [
+        re.findall(r"^ *([@\w/.]+ = [^#\n]*[^#\s])", text_of(n), re.M)
+        for n in ("README.md", "README.zh-TW.md")
+    ]
+    assert bindings[0] == bindings[1] and len(bindings[0]) > 8
 
 
 def test_the_reference_has_every_command_class_and_file():

@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # What Python code outside of twjax uses; the others are the commands' own.
 PACKAGES = (
     "config", "corpus", "vocab", "data", "models", "parallel", "training", "tuning",
-    "evaluation", "huggingface", "planning",
+    "evaluation", "huggingface", "planning", "sweeps",
 )  # fmt: skip
 
 
