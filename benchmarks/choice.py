@@ -33,7 +33,7 @@ VOCABULARY = 32_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=pathlib.Path, required=True, help="folder for the model")
     parser.add_argument("--limit", type=int, default=200, help="questions a setting")
     parser.add_argument("--json", type=pathlib.Path, help="also write the figures to this file")
@@ -83,7 +83,7 @@ def make_model(work: pathlib.Path) -> None:
         return
     import gzip
 
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
