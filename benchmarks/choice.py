@@ -23,6 +23,7 @@ import time
 from twjax.config.suite import Style
 from twjax.evaluation.choice import Choice, Form
 from twjax.evaluation.items import Items, read_items
+from twjax.training.checkpoint import IMPORT_FILE
 from twjax.vocab.tokenizer import Tokenizer
 from twjax.vocab.tokenizer_load import load_vocabulary
 
@@ -79,7 +80,7 @@ def main() -> None:
 
 def make_model(work: pathlib.Path) -> None:
     """Writes the model for transformers, and converts it."""
-    if (work / "ours" / "import.json").is_file():
+    if (work / "ours" / IMPORT_FILE).is_file():
         return
     import gzip
 
