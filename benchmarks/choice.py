@@ -23,6 +23,7 @@ import time
 from twjax.config.suite import Style
 from twjax.evaluation.choice import Choice, Form
 from twjax.evaluation.items import Items, read_items
+from twjax.training.checkpoint import IMPORT_FILE
 from twjax.vocab.tokenizer import Tokenizer
 from twjax.vocab.tokenizer_load import load_vocabulary
 
@@ -33,7 +34,7 @@ VOCABULARY = 32_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=pathlib.Path, required=True, help="folder for the model")
     parser.add_argument("--limit", type=int, default=200, help="questions a setting")
     parser.add_argument("--json", type=pathlib.Path, help="also write the figures to this file")
@@ -79,11 +80,11 @@ def main() -> None:
 
 def make_model(work: pathlib.Path) -> None:
     """Writes the model for transformers, and converts it."""
-    if (work / "ours" / "import.json").is_file():
+    if (work / "ours" / IMPORT_FILE).is_file():
         return
     import gzip
 
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
