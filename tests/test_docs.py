@@ -257,10 +257,19 @@ def test_the_site_builds_and_works_from_the_disk(tmp_path):
     assert '<html lang="zh-Hant-TW"' in (site / "tutorial.zh-TW.html").read_text(encoding="utf-8")
     if browser.needed.args[0]:
         return
+    # What a page loads lies in the site; in light and dark, on a phone and on a desk.
+    with browser.Tab(tmp_path / "tab") as tab:
+        for page in ("index.html", "tutorial.zh-TW.html", "reference/configuration.html"):
+            papers = []
+            for width, dark in ((390, False), (390, True), (1280, False)):
+                tab.open(site / page, width=width, dark=dark)
+                assert tab.run("document.documentElement.scrollWidth") <= width, page
+                papers.append(tab.run("getComputedStyle(document.body).backgroundColor"))
+            assert papers[0] == papers[2] != papers[1]
+        assert tab.said == []
+        assert not [url for url in tab.asked if not url.startswith((site.as_uri(), "about:"))]
     # No name can be looked up: whatever a page asked a server for would be an error.
     closed = "--host-resolver-rules=MAP * ~NOTFOUND"
-    for page in ("index.html", "reference/api/models.html"):
-        assert "md-typeset" in browser.dump(site / page, tmp_path / "user", closed)
     for word, expected in (("replay", "keeping.html"), ("遺忘預算", "tutorial.zh-TW.html")):
         (site / "ask.html").write_text(f"<script>location = 'index.html?q={word}'</script>")
         found = browser.dump(site / "ask.html", tmp_path / "user", closed)

@@ -10,7 +10,7 @@ from typing import Any
 from twjax.cli import build_parser
 
 PAGE = "reference/commands.md"
-_WIDTH = 96
+_WIDTH = 84
 
 
 def commands(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import pathlib
 from collections.abc import Iterator
 
@@ -53,10 +54,17 @@ def render() -> str:
             lines += ["", f"## `{folder}/`", "", _FOLDERS.get(folder, "")]
             last = folder
         text = (ROOT / path).read_text(encoding="utf-8")
-        told, body = header(text), text.rstrip("\n")
-        # Titles of the headers' own sections would be titles of this page: they are shown as text.
-        lines += ["", f"### `{path}` {{ #{anchor(path)} }}", ""]
-        lines += ["```text", told, "```", ""] if told else []
-        lines += [f'??? note "{path}"', ""]
-        lines += [f"    {line}" for line in ("```gin", *body.split("\n"), "```")]
+        lines += ["", f"### `{path}` {{ #{anchor(path)} }}", "", *_told(header(text))]
+        lines += ['??? note "The file"', ""]
+        lines += [f"    {line}" for line in ("```gin", *text.rstrip("\n").split("\n"), "```")]
     return "\n".join(lines)
+
+
+def _told(text: str) -> list[str]:
+    """Returns a header as a paragraph, and what it has behind that, or in columns, as it is."""
+    first, _, rest = text.partition("\n\n")
+    if "  " in first:
+        first, rest = "", text
+    # As HTML, so that no sign in it is taken for Markdown.
+    lines = [f"<p>{html.escape(first)}</p>", ""] if first else []
+    return lines + (["```text", rest.strip("\n"), "```", ""] if rest else [])
