@@ -17,6 +17,7 @@ from twjax.corpus.document import Document
 from twjax.corpus.pipeline import Corpus, build
 from twjax.vocab.model import SentencePieceModel
 from twjax.vocab.report import measure
+from twjax.vocab.tokenizer_load import load_vocabulary
 from twjax.vocab.train import lines_of, train
 
 TEXTS = pathlib.Path(__file__).parent.parent / "configs" / "corpora" / "texts"
@@ -155,8 +156,12 @@ def test_lines_for_the_trainer_lose_only_what_it_can_not_read(text):
 
 
 def test_folding_is_done_when_asked(corpus, tmp_path):
-    train(config(corpus, tmp_path / "n.model", normalization="nmt_nfkc", symbols=()))
-    folding = SentencePieceModel(tmp_path / "n.model")
+    # By the name that Hugging Face folders have: its record isn't taken for a tokenizer.
+    train(config(corpus, tmp_path / "tokenizer.model", normalization="nmt_nfkc", symbols=()))
+    assert not train(
+        config(corpus, tmp_path / "tokenizer.model", normalization="nmt_nfkc", symbols=())
+    ).fresh
+    folding = load_vocabulary(tmp_path)
     assert folding.decode(folding.encode("（Ａ１）")) == "(A1)"
 
 

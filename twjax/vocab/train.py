@@ -45,10 +45,16 @@ class Trained:
     fresh: bool
 
 
+def _record(output: pathlib.Path) -> pathlib.Path:
+    """Returns where a vocabulary's record is: `tokenizer.json` would be read as a tokenizer."""
+    record = output.with_suffix(".json")
+    return record if record.name != "tokenizer.json" else record.with_name("vocabulary.json")
+
+
 def train(vocabulary: Vocabulary, *, fresh: bool = False) -> Trained:
     """Writes `vocabulary.output` and a `.json` beside it, or finds both up to date."""
     output = pathlib.Path(vocabulary.output)
-    record = output.with_suffix(".json")
+    record = _record(output)
     corpora = [_corpus(folder) for folder in vocabulary.inputs]
     ingredients = _ingredients(vocabulary, corpora)
     key = storage.sha256_json(ingredients)
