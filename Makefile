@@ -4,7 +4,7 @@
 #   make quickstart [FRESH=1]   the whole way on real text: corpus to report, on a CPU
 #   make test                   all tests, on a CPU (PYTEST_ARGS='-m "not slow"' for a part)
 #   make test-beam              the Beam runner's tests, in an environment of their own (Python 3.11)
-#   make torch                  PyTorch for CPUs (Python 3.11): models are tested against transformers
+#   make torch                  PyTorch for CPUs and lm_eval (Python 3.11): what models are tested against
 #   make lint                   style and types
 #   make docs                   the documentation as a site: build/site/index.html
 #   make constraints [UPGRADE=1]  new pins for constraints/ (needs uv)
@@ -84,9 +84,11 @@ $(BEAM)/.installed: $(BEAM_PINS) pyproject.toml
 # The build for CPUs, pinned by its hash: it is where `pip download torch` finds it, or a folder
 # that PIP_FIND_LINKS names. The default index of Linux has a build with gigabytes of CUDA instead.
 TORCH_PINS := constraints/torch-py3.11.txt
+HARNESS_PINS := constraints/harness-py3.11.txt
 torch: $(INSTALLED)
 	@test "$(MINOR)" = 3.11 || { echo "$(TORCH_PINS) is for Python 3.11, not $(MINOR): make torch PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PIP) install --no-compile --quiet --require-hashes --no-deps --only-binary :all: -r "$(TORCH_PINS)"
+	$(PIP) install --no-compile --quiet --require-hashes --no-deps -r "$(HARNESS_PINS)"
 
 lint: $(INSTALLED)
 	"$(VENV)/bin/ruff" check .

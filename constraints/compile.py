@@ -4,7 +4,8 @@
 pyproject.toml allows them; `--upgrade` takes the newest. uv resolves for all platforms at once
 and for "this Python or newer"; the lines for newer Pythons are left out, so that a file says what
 one Python gets. `py3.*.txt` are for development; `beam-py3.11.txt` is for `beam-dev`, whose
-protobuf is older than everybody else's.
+protobuf is older than everybody else's; `harness-py3.11.txt` is what `harness` needs beyond
+`py3.11.txt`, installed without looking at dependencies, as torch is.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import re
 import subprocess
 
 HERE = pathlib.Path(__file__).resolve().parent
-# File -> (Python, extra).
+# File -> (Python, extra, the file that it comes on top of).
 TARGETS = {
-    "py3.11.txt": ("3.11", "dev"),
-    "py3.12.txt": ("3.12", "dev"),
-    "py3.13.txt": ("3.13", "dev"),
-    "beam-py3.11.txt": ("3.11", "beam-dev"),
+    "py3.11.txt": ("3.11", "dev", None),
+    "py3.12.txt": ("3.12", "dev", None),
+    "py3.13.txt": ("3.13", "dev", None),
+    "beam-py3.11.txt": ("3.11", "beam-dev", None),
+    "harness-py3.11.txt": ("3.11", "harness", "py3.11.txt"),
 }
 URL = re.compile(r"://|\s@\s|^-", re.MULTILINE)
 
@@ -86,19 +88,35 @@ def only(text: str, version: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def beyond(text: str, base: str) -> str:
+    """Returns the requirements of `text` for packages that `base` doesn't pin."""
+    known = set(re.findall(r"^([\w.-]+)", base, re.MULTILINE))
+    lines, keep = [], True
+    for line in text.splitlines():
+        if line and not line[0].isspace():
+            found = re.match(r"[\w.-]+", line)
+            keep = found is None or found[0] not in known
+        if keep:
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Resolves and writes each file in place."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions")
     arguments = parser.parse_args()
-    for name, (version, extra) in TARGETS.items():
+    for name, (version, extra, base) in TARGETS.items():
         path = HERE / name
         command = ["uv", "pip", "compile", "pyproject.toml", "--extra", extra, "--universal"]
         command += ["--python-version", version, "--generate-hashes", "--no-config", "--quiet"]
         command += ["--no-emit-index-url", "--no-header", "--no-annotate", "--output-file", path]
         command += ["--upgrade"] if arguments.upgrade else []
+        command += ["--constraint", HERE / base] if base else []
         subprocess.run(command, cwd=HERE.parent, check=True, stdout=subprocess.DEVNULL)
         text = only(path.read_text(encoding="utf-8"), version)
+        if base:
+            text = beyond(text, (HERE / base).read_text(encoding="utf-8"))
         if URL.search(text):
             raise ValueError(f"{path}: holds a URL or an option; only names, versions and hashes.")
         path.write_text(text, encoding="utf-8")
