@@ -209,9 +209,11 @@ def test_a_run_that_does_not_exist_is_an_error_or_waited_for(tmp_path, capsys):
 
 
 # Keys such as Ctrl-C, and changes of size, reach the program only if the terminal is its own.
+# A shell in the background hands on that Ctrl-C is ignored; one in front of a terminal doesn't.
 OWN_TERMINAL = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.execv(sys.executable, [sys.executable, "-m", "twjax", *sys.argv[1:]])
 """
 
