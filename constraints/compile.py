@@ -24,6 +24,10 @@ TARGETS = {
     "beam-py3.11.txt": ("3.11", "beam-dev", None),
     "harness-py3.11.txt": ("3.11", "harness", "py3.11.txt"),
 }
+# File -> requirements besides, taken without what they need: `accelerate` is what lm_eval's own
+# models, the reference of `harness`, import, and its torch is that of torch-py3.11.txt.
+ALONE = {"harness-py3.11.txt": "accelerate>=1.0"}
+REQUIREMENT = re.compile(r"^([\w.-]+)==[^\s;]+(?: ; (.*?))? \\$", re.MULTILINE)
 URL = re.compile(r"://|\s@\s|^-", re.MULTILINE)
 
 
@@ -89,16 +93,27 @@ def only(text: str, version: str) -> str:
 
 
 def beyond(text: str, base: str) -> str:
-    """Returns the requirements of `text` for packages that `base` doesn't pin."""
-    known = set(re.findall(r"^([\w.-]+)", base, re.MULTILINE))
+    """Returns the requirements of `text` that `base` lacks, or pins for fewer platforms."""
+    pinned = {match[1]: match[2] for match in REQUIREMENT.finditer(base)}
     lines, keep = [], True
     for line in text.splitlines():
-        if line and not line[0].isspace():
-            found = re.match(r"[\w.-]+", line)
-            keep = found is None or found[0] not in known
+        found = REQUIREMENT.match(line)
+        if found:
+            keep = found[1] not in pinned or pinned[found[1]] not in (None, found[2])
         if keep:
             lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def compiled(path: pathlib.Path, version: str, options: list, typed: str = "") -> str:
+    """Returns uv's pins on Python `version`, those that `path` has kept where they are allowed."""
+    command = ["uv", "pip", "compile", *options, "--universal", "--python-version", version]
+    command += ["--generate-hashes", "--no-config", "--quiet", "--no-emit-index-url"]
+    command += ["--no-header", "--no-annotate", "--output-file", path]
+    subprocess.run(
+        command, cwd=HERE.parent, check=True, stdout=subprocess.DEVNULL, input=typed, text=True
+    )
+    return only(path.read_text(encoding="utf-8"), version)
 
 
 def main() -> None:
@@ -108,15 +123,15 @@ def main() -> None:
     arguments = parser.parse_args()
     for name, (version, extra, base) in TARGETS.items():
         path = HERE / name
-        command = ["uv", "pip", "compile", "pyproject.toml", "--extra", extra, "--universal"]
-        command += ["--python-version", version, "--generate-hashes", "--no-config", "--quiet"]
-        command += ["--no-emit-index-url", "--no-header", "--no-annotate", "--output-file", path]
-        command += ["--upgrade"] if arguments.upgrade else []
-        command += ["--constraint", HERE / base] if base else []
-        subprocess.run(command, cwd=HERE.parent, check=True, stdout=subprocess.DEVNULL)
-        text = only(path.read_text(encoding="utf-8"), version)
+        options = ["--upgrade"] if arguments.upgrade else []
+        options += ["--constraint", HERE / base] if base else []
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        text = compiled(path, version, ["pyproject.toml", "--extra", extra, *options])
         if base:
             text = beyond(text, (HERE / base).read_text(encoding="utf-8"))
+        if name in ALONE:
+            path.write_text(before, encoding="utf-8")
+            text += compiled(path, version, ["-", "--no-deps", *options], ALONE[name])
         if URL.search(text):
             raise ValueError(f"{path}: holds a URL or an option; only names, versions and hashes.")
         path.write_text(text, encoding="utf-8")
