@@ -236,13 +236,13 @@ def test_decisions_and_evaluations_from_beside_the_run_are_sent_too(tmp_path):
     # A step that the run itself has evaluated, and one out of order.
     again = {"kind": "eval", "step": 10, "task": "網頁", "bits_per_byte": 9.0}
     beside.write_text("".join(json.dumps(r) + "\n" for r in (again, late)))
-    log.event("budget", used={"網頁": 0.4}, shares={"b": 0.3}, action="steer", rate=1.0)
+    log.event("budget", used={"網頁": 0.4}, shares={"b": 0.3}, action="steer", rate=1.0, beyond=0)
     desk.send()
     values, texts = next(iter(desk.runs.values()))
     assert values["choice/tmmlu/accuracy", 5] == [0.5]
     assert values["budget/網頁", 10] == [0.4] and values["replay/b", 10] == [0.3]
     assert len(values["eval/網頁/bits_per_byte", 10]) == 1
-    assert "used 網頁 40%; replay b 30.0%" in texts["decisions", 10][0]
+    assert "used of what may be forgotten: 網頁 40%; replay b 30.0%" in texts["decisions", 10][0]
 
 
 def test_what_is_measured_has_a_name_and_what_is_no_number_has_none():

@@ -55,6 +55,7 @@ def write_run(folder, steps=40, name="網頁"):
             "used": {"en_web": 0.8},
             "shares": {"en_web": 0.25},
             "action": "steer",
+            "beyond": 0,
             "rate": 1.0,
         },
     ]
@@ -78,7 +79,7 @@ def test_a_snapshot_has_the_numbers_of_the_log(tmp_path, capsys):
     assert "loss 2.0000" in text and "1,234 tok/s" in text and "2,560 tokens" in text
     row = next(line for line in text.splitlines() if line.startswith("網頁"))
     assert row.split()[1:4] == ["2.0000", "1.0000", "−50.0%"]
-    assert "used en_web 80%; replay en_web 25.0%" in text and "80%" in text
+    assert "forgotten: en_web 80%; replay en_web 25.0%" in text and "80%" in text
     assert "\x1b" not in text
 
 

@@ -1,61 +1,130 @@
-"""The ledger's events in a line each."""
+"""An event of the ledger in words, and the sign that a chart has for it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-# What only a program needs, or what is told by other words.
+from twjax.report.frame import Sign
+from twjax.report.scale import fixed, percent
+from twjax.training.budget import Look
+
+# Events that change nothing that a reader would see, and what only a program needs of others.
+_SILENT = ("rolled_back",)
 _QUIET = ("event", "step", "time", "caches", "order", "versions", "vocabulary", "reading")
 _LONGEST = 200
 
 
-def tell(event: Mapping[str, Any]) -> str:
-    """Returns what an event of the ledger says, without its step."""
-    kind = event.get("event")
-    if kind == "budget":
-        return f"budget: {_look(event)}"
-    if kind == "roll_back":
-        return f"rolled back to here: {_look(event.get('look') or {})}"
-    if kind == "baseline":
-        bits = event.get("bits") or {}
-        return "baseline: " + ", ".join(f"{task} {value:.3f}" for task, value in bits.items())
-    if kind in ("start", "resume"):
-        return _begun(event)
+def telling(
+    ledger: Iterable[Mapping[str, Any]],
+) -> Iterator[tuple[Mapping[str, Any], str, Sign | None]]:
+    """Yields (event, its words without the step, its sign), in the ledger's order.
+
+    The sign is None for what changed nothing. Events without a kind or a step are left out, as are
+    those that keep the books and change nothing that a reader would see.
+    """
+    before: Look | None = None
+    for record in ledger:
+        kind, step = record.get("event"), record.get("step")
+        if not isinstance(kind, str) or not isinstance(step, int) or kind in _SILENT:
+            continue
+        if kind != "budget":
+            yield record, *_told(kind, record)
+            continue
+        try:
+            look = Look.parse(record)
+            text, sign = _answer(look, before)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            yield record, "a decision of the budget that can't be read", None
+        else:
+            before = look
+            yield record, text, sign
+
+
+def _answer(look: Look, before: Look | None) -> tuple[str, Sign | None]:
+    """Tells what a budget saw at an evaluation and did about it."""
+    used = f"used of what may be forgotten: {listing(look.used, 0)}"
+    old = before.shares if before else {}
+    more = sum(look.shares.values()) - sum(old.values())
+    changed = before is not None and look.shares != before.shares
+    moves = [
+        f"{task} {percent(old[task], 1)} → {percent(share, 1)}"
+        for task, share in look.shares.items()
+        if old.get(task, share) != share
+    ]
+    replay = f"replay {', '.join(moves) if moves else listing(look.shares)}"
+    sign: Sign | None = None
+    if look.action == "lower_rate":
+        sign, text = "rate", f"{used}; the learning rate is {look.rate:g} of the schedule's"
+    elif look.action == "go_on":
+        sign, text = "beyond", f"{used}, beyond the budget with replay at its most; going on"
+    elif look.action == "stop":
+        sign, text = "beyond", f"{used}, beyond the budget: the run stops"
+    elif look.action == "roll_back":
+        sign, text = "beyond", f"{used}, beyond the budget: back to a checkpoint within it"
+    elif look.action == "steer":
+        if changed:
+            # Shares have four digits.
+            sign = "shift" if abs(more) < 1e-6 else "more" if more > 0 else "less"
+        text = f"{used}; {replay}"
+    elif look.action == "observe":
+        text = f"{used}; only looked at"
+    else:
+        text = f"{used}; {replay}, unchanged"
+    return text, sign
+
+
+def _told(kind: str, record: Mapping[str, Any]) -> tuple[str, Sign | None]:
+    if kind == "start":
+        return f"the run begins {_origin(record)}{_machine(record)}", None
+    if kind == "resume":
+        changes = record.get("changes")
+        listed = changes if isinstance(changes, list) else []
+        names = [str(change).split(" = ")[0].removeprefix("- ") for change in listed]
+        with_changes = f", with other settings: {', '.join(names)}" if names else ""
+        return f"the run goes on{_machine(record)}{with_changes}", "resume"
+    if kind == "stop":
+        return "asked to stop; the state is saved", None
+    if kind == "finish":
+        return "the run is finished", None
     if kind == "branch":
-        return f"branched from {event.get('from')}"
-    if kind in _PLAIN:
-        return _PLAIN[kind]
+        return f"the run branches off from {record.get('from')}", None
+    if kind == "baseline" and isinstance(record.get("bits"), dict):
+        bits = ", ".join(
+            f"{task} {fixed(value)}"
+            for task, value in record["bits"].items()
+            if isinstance(value, float)
+        )
+        return f"the budget counts from here, in bits per byte: {bits}", None
+    if kind == "roll_back":
+        look = record.get("look")
+        shares = look.get("shares") if isinstance(look, dict) else None
+        replay = f", replay {listing(shares)}" if isinstance(shares, dict) else ""
+        return f"rolled back to this step{replay}", "back"
     details = ", ".join(
         f"{key} {value}"
-        for key, value in event.items()
+        for key, value in record.items()
         if key not in _QUIET and isinstance(value, (str, int, float))
     )
-    return f"{kind}{': ' if details else ''}{details}"[:_LONGEST]
+    return f"{kind.replace('_', ' ')}{': ' if details else ''}{details}"[:_LONGEST], None
 
 
-_PLAIN = {
-    "stop": "asked to stop, saved",
-    "finish": "finished",
-    "rolled_back": "later checkpoints removed",
-}
+def _origin(record: Mapping[str, Any]) -> str:
+    source = record.get("source")
+    if not isinstance(source, dict):
+        return "with random weights"
+    return f"with the weights of {source.get('directory')}, step {source.get('step')}"
 
 
-def _look(look: Mapping[str, Any]) -> str:
-    used = ", ".join(f"{task} {part:.0%}" for task, part in (look.get("used") or {}).items())
-    shares = ", ".join(f"{task} {part:.1%}" for task, part in (look.get("shares") or {}).items())
-    text = f"{look.get('action', '?')}; used {used or 'nothing'}; replay {shares or 'none'}"
-    rate = look.get("rate", 1.0)
-    return text if rate == 1.0 else f"{text}; rate × {rate:g}"
+def _machine(record: Mapping[str, Any]) -> str:
+    versions = record.get("versions")
+    if not isinstance(versions, dict) or "devices" not in versions:
+        return ""
+    return f", on {versions['devices']} × {versions.get('device', 'device')}"
 
 
-def _begun(event: Mapping[str, Any]) -> str:
-    text = "started" if event.get("event") == "start" else "resumed"
-    versions = event.get("versions") or {}
-    if versions.get("device"):
-        text += f" on {versions.get('devices', 1)} × {versions['device']}"
-    source = event.get("source") or {}
-    if source.get("directory"):
-        text += f", weights from {source['directory']} at step {source.get('step')}"
-    changes = [str(change).replace("\n", " ") for change in event.get("changes") or ()]
-    return text + (f"; changed: {'; '.join(changes)}" if changes else "")
+def listing(shares: Mapping[str, Any], decimals: int = 1) -> str:
+    """Returns shares in words, the largest first."""
+    known = [(t, s) for t, s in shares.items() if isinstance(s, (int, float))]
+    order = sorted(known, key=lambda pair: -pair[1])
+    return ", ".join(f"{task} {percent(share, decimals)}" for task, share in order)

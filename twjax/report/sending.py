@@ -22,7 +22,7 @@ from typing import Any
 
 from twjax.config import ConfigError, Run, Tracking, flatten, load
 from twjax.progress import say
-from twjax.report.decisions import tell
+from twjax.report.decisions import telling
 from twjax.report.tail import Tail
 from twjax.report.trackers import Tracker, open_tracker
 from twjax.storage import read_json, read_json_lines, sha256_json, write_json
@@ -238,8 +238,9 @@ class Sender:
         if not isinstance(step, int):
             return
         # A text takes the place of one that the tracker has of this step.
-        here = [tell(other) for other in self._events if other.get("step") == step]
-        self._text("decisions", "\n".join(f"step {step}: {text}" for text in here), step)
+        here = [text for other, text, _ in telling(self._events) if other["step"] == step]
+        if here:
+            self._text("decisions", "\n".join(f"step {step}: {text}" for text in here), step)
         look = event.get("look") if event.get("event") == "roll_back" else event
         for name, key in (("budget", "used"), ("replay", "shares")):
             for task, value in ((look or {}).get(key) or {}).items():

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from twjax.report.cells import bar, cut, pad, plot, spark, width_of
-from twjax.report.decisions import tell
+from twjax.report.decisions import telling
 from twjax.report.live import MAIN, Live
 from twjax.report.scale import change_percent, compact, fixed
 
@@ -35,7 +35,8 @@ def view(live: Live, width: int, height: int | None, now: float) -> list[Line]:
     head = _head(live, width, now)
     table, budget = _table(live, width), _budget(live, width)
     decisions = [
-        (cut(f"  step {event.get('step')}: {tell(event)}", width), "") for event in live.events
+        (cut(f"  step {event['step']}: {text}", width), "")
+        for event, text, _ in telling(live.events)
     ]
     if height is None:
         chart = _chart(live, width, _SNAPSHOT_CHART)
