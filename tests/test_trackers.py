@@ -247,6 +247,8 @@ def test_decisions_and_evaluations_from_beside_the_run_are_sent_too(tmp_path):
 
 def test_what_is_measured_has_a_name_and_what_is_no_number_has_none():
     record = {"kind": "train", "step": 3, "loss": 2, "grad_norm": None, "rows": {"a": 5, "b": 6}}
+    # When a line was written isn't measured: a step that is trained again has another time.
+    record["time"] = 1.8e9
     assert dict(points(record)) == {"train/loss": 2.0, "train/rows/a": 5.0, "train/rows/b": 6.0}
     record = {"kind": "generation", "step": 3, "task": "t", "examples": 4, "metrics": {"bleu": 1.5}}
     assert dict(points(record)) == {"generation/t/examples": 4.0, "generation/t/bleu": 1.5}

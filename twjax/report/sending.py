@@ -35,8 +35,8 @@ RETRY_SECONDS = (5.0, 300.0)
 LAST_ATTEMPTS = 3
 _TOGETHER = 500
 
-# Of a record: what says which one it is, not what was measured.
-_LABELS = ("kind", "step", "task", "train_tokens")
+# Of a record: what says which one it is and when it was written, not what was measured.
+_LABELS = ("kind", "step", "task", "train_tokens", "time")
 
 
 def points(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
