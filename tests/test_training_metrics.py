@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import pytest
 
-from twjax.training.metrics import FILE, MetricsLog
+from twjax.training.metrics import FILE, MetricsLog, set_aside
 
 
 @pytest.fixture
@@ -69,3 +69,13 @@ def test_the_time_of_pauses_is_kept_apart(tmp_path):
     assert [r["paused_seconds"] for r in records] == [0.0, 3.5, 0.0]
     times = [began, *(r["time"] for r in records), time.time()]
     assert times == sorted(times)
+
+
+def test_what_is_set_aside_leaves_the_log_and_stays_aside_when_it_is_done_again(logged):
+    before = (logged / FILE).read_text().splitlines()
+    for _ in range(2):
+        set_aside(logged, 10, 1)
+        aside = (logged / "metrics-abandoned-1.jsonl").read_text().splitlines()
+        assert aside == [line for line in before if json.loads(line)["step"] > 10]
+        kept = (logged / FILE).read_text().splitlines()
+        assert kept == [line for line in before if json.loads(line)["step"] <= 10]

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from twjax.config import ConfigError, Run, Tracking, flatten, load
+from twjax.evaluation.records import not_set_aside, rollbacks
 from twjax.progress import say
 from twjax.report.decisions import telling
 from twjax.report.tail import Tail
@@ -121,6 +122,8 @@ class Sender:
         self._ledger = Tail(run_dir / "ledger.jsonl")
         self._events: list[dict[str, Any]] = []
         self._steps: set[int] = set()
+        # Steps of the run's own evaluations that its log has.
+        self._evaluated: set[int] = set()
         self._sent = Sent(id=uuid.uuid4().hex[:8])
         self._recall()
 
@@ -156,17 +159,15 @@ class Sender:
             self._sent = Sent(**read_json(self._note))
 
     def _send(self) -> int:
-        # The ledger after the log: it says beforehand why the log is replaced.
-        news = [tail.read() for tail in self._logs]
+        # The ledger before the log: what it says is left, the log has no more.
         decided = self._ledger.read()
         self._events = decided.records if decided.anew else self._events + decided.records
-        if news[0].anew and self._superseded():
+        if self._superseded():
             self.close()
             self._sent = Sent(id=self._sent.id, attempt=self._sent.attempt + 1)
             for tail in self._logs:
                 tail.close()
-            news = [tail.read() for tail in self._logs]
-        records = [r for n in news for r in n.records if isinstance(r.get("step"), int)]
+        records = self._records()
         if not records and len(self._events) <= self._sent.events:
             return 0
         if self._tracker is None:
@@ -184,13 +185,26 @@ class Sender:
             if pending >= _TOGETHER:
                 self._flush()
                 pending = 0
-        for event in self._events[self._sent.events :]:
-            self._decision(event)
+        for number in range(self._sent.events, len(self._events)):
+            self._decision(number)
             count += 1
         self._sent.events = len(self._events)
         self._samples()
         self._flush()
         return count
+
+    def _records(self) -> list[dict[str, Any]]:
+        """Returns what is new in the logs, without what is of steps that the run has left."""
+        back = rollbacks(e for e in self._events if isinstance(e.get("step"), int))
+        # Read later, when they are set aside: the file is another one then.
+        left = min((step for _, step in not_set_aside(self._run_dir, back)), default=math.inf)
+        own, beside = (tail.read() for tail in self._logs)
+        if own.anew:
+            self._evaluated = set()
+        records = [r for r in own.records if isinstance(r.get("step"), int)]
+        self._evaluated |= {r["step"] for r in records if r.get("kind") != "train"}
+        late = [r for r in beside.records if isinstance(r.get("step"), int) and r["step"] <= left]
+        return records + late
 
     def _open(self) -> None:
         self._folder.mkdir(exist_ok=True)
@@ -233,7 +247,8 @@ class Sender:
         self._tracker.text(name, value, step)
         self._steps.add(step)
 
-    def _decision(self, event: dict[str, Any]) -> None:
+    def _decision(self, number: int) -> None:
+        event = self._events[number]
         step = event.get("step")
         if not isinstance(step, int):
             return
@@ -241,6 +256,10 @@ class Sender:
         here = [text for other, text, _ in telling(self._events) if other["step"] == step]
         if here:
             self._text("decisions", "\n".join(f"step {step}: {text}" for text in here), step)
+        # A decision made again, or at an earlier step, takes the place of all that followed it.
+        later = (e for e in self._events[number + 1 :] if e.get("event") in ("budget", "roll_back"))
+        if any(isinstance(e.get("step"), int) and e["step"] <= step for e in later):
+            return
         look = event.get("look") if event.get("event") == "roll_back" else event
         for name, key in (("budget", "used"), ("replay", "shares")):
             for task, value in ((look or {}).get(key) or {}).items():
@@ -251,7 +270,8 @@ class Sender:
         found = [path for path in folder.glob("*.jsonl") if path.stem.isdigit()]
         for path in sorted(found, key=lambda path: int(path.stem)):
             step = int(path.stem)
-            if step > self._sent.samples:
+            # Of a step that the run has not evaluated (again), the file is that of a way it left.
+            if step > self._sent.samples and step in self._evaluated:
                 texts = [f"{s.get('prompt')}{s.get('text')}" for s in read_json_lines(path)]
                 self._text("samples", "\n\n".join(texts), step)
                 self._sent.samples = step
@@ -260,10 +280,12 @@ class Sender:
         """Whether steps that were sent have been trained again otherwise, or left."""
         new = self._events[self._sent.events :]
         earlier = [e for e in new if isinstance(e.get("step"), int) and e["step"] < self._sent.last]
-        if any(event.get("event") == "roll_back" for event in earlier):
+        if any(event.get("event") == "rolled_back" for event in earlier):
             return True
-        begun = any(event.get("event") in ("start", "resume") for event in earlier)
-        return begun and self._identity() != self._sent.identity
+        # Not only a new one: the configuration is written after it.
+        begun = [e for e in self._events if e.get("event") in ("start", "resume")][-1:]
+        again = any(isinstance(e.get("step"), int) and e["step"] < self._sent.last for e in begun)
+        return again and self._identity() != self._sent.identity
 
     def _identity(self) -> str:
         """Tells what steps are trained with: the configuration and the rows."""

@@ -7,7 +7,7 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,13 +19,28 @@ FILE = "metrics.jsonl"
 
 
 def set_aside(run_dir: pathlib.Path, step: int, number: int) -> None:
-    """Copies what was logged after a step to `metrics-abandoned-<number>.jsonl`.
+    """Moves what was logged after a step to `metrics-abandoned-<number>.jsonl`.
 
-    A rollback to that step takes it out of the log.
+    Whoever is killed on the way does it again: what was moved stays where it is.
     """
     left = [r for r in read_json_lines(run_dir / FILE) if r["step"] > step]
-    with atomic_writer(run_dir / f"metrics-abandoned-{number}.jsonl") as file:
-        file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in left)
+    aside = run_dir / f"metrics-abandoned-{number}.jsonl"
+    if left or not aside.exists():
+        _write(aside, left)
+    cut(run_dir, step)
+
+
+def cut(run_dir: pathlib.Path, step: int) -> None:
+    """Takes what was logged after a step out of the log."""
+    records = read_json_lines(run_dir / FILE)
+    kept = [r for r in records if r["step"] <= step]
+    if len(kept) < len(records):
+        _write(run_dir / FILE, kept)
+
+
+def _write(path: pathlib.Path, records: Sequence[Mapping[str, Any]]) -> None:
+    with atomic_writer(path) as file:
+        file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
 
 
 class MetricsLog:
@@ -63,8 +78,7 @@ class MetricsLog:
             # Only the newest can have been cut off by a kill.
             torn = step not in self._evaluated
             kept = [r for r in records if r["kind"] == "train" or r["step"] < step or not torn]
-            with atomic_writer(self._path) as file:
-                file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in kept)
+            _write(self._path, kept)
             self._file = self._path.open("a", encoding="utf-8")
             self._board = Board(run_dir / "tb", step + 1)
             if settings:

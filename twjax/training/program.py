@@ -29,7 +29,7 @@ from twjax.training.budget import Look
 from twjax.training.checkpoint import Checkpoints, Restored
 from twjax.training.history import History
 from twjax.training.loop import Answer, Back, Halt, Outcome, StepFn, Way, train_loop
-from twjax.training.metrics import MetricsLog, set_aside
+from twjax.training.metrics import MetricsLog, cut, set_aside
 from twjax.training.new_rows import new_rows_of
 from twjax.training.optimizer import make_optimizer
 from twjax.training.papers import describe, finish, freeze, only_writer, versions
@@ -281,7 +281,11 @@ class _Program:
         return with_params(optimizer, params, shardings, self.trained)
 
     def _note(self, start: int) -> None:
-        """Writes into the ledger how the run starts or goes on."""
+        """Writes into the ledger how the run starts or goes on.
+
+        Whoever reads the ledger finds no step in the log that the run trains again.
+        """
+        cut(self.run_dir, -1 if self.anew else start)
         details: dict[str, Any] = {}
         if not self.history.readings:
             details = {"reading": self.run.reading.record(), "reading_from": 0}
@@ -311,6 +315,7 @@ class _Program:
                 set_aside(self.run_dir, to, self.history.rollbacks)
             self.checkpoints.remove_after(to)
             if self.first:
+                # After the log: it is a rollback's last word that nothing of it is left there.
                 ledger.append(self.run_dir, "rolled_back", to)
             self.history = dataclasses.replace(self.history, rolling_back=None)
 
