@@ -205,6 +205,26 @@ def test_a_run_after_a_rollback_has_nothing_of_the_way_that_was_left(tmp_path):
     assert len(desk.runs) == 2
 
 
+@pytest.mark.parametrize("failures", [0, 6])
+def test_the_end_of_a_run_is_worth_three_attempts(failures, tmp_path, monkeypatch):
+    monkeypatch.setattr(sending, "RETRY_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(sending, "POLL_SECONDS", 0.01)
+    log = Log(tmp_path / "run")
+    log.train(5)
+    tried, told = [], []
+
+    def opener(*about, **more):
+        tried.append(about)
+        raise ConnectionError("the server is down")
+
+    def ended(seconds: float) -> bool:
+        return len(tried) >= failures
+
+    sender = Sender(log.run_dir, "memory", Tracking(to=("wandb",)), opener)
+    assert not sending.send_until(sender, "memory", ended, told.append)
+    assert len(tried) == failures + 3 and len(told) == 1
+
+
 def test_decisions_and_evaluations_from_beside_the_run_are_sent_too(tmp_path):
     log = Log(tmp_path / "run")
     desk = Desk(log.run_dir)

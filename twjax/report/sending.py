@@ -334,8 +334,10 @@ def send_until(
     `ended(seconds)` waits that long for the end. A tracker that can't be reached is told once and
     tried again.
     """
-    failures, wait, over = 0, POLL_SECONDS, ended(0.0)
+    # Failures since the last success, and how often it was tried since the end.
+    failures, tried, wait, over = 0, 0, POLL_SECONDS, ended(0.0)
     while True:
+        tried += over
         try:
             sender.send()
             if failures:
@@ -350,7 +352,7 @@ def send_until(
                 tell(f"{kind}: nothing can be sent ({reason}); the values stay in metrics.jsonl.")
             failures += 1
             wait = min(RETRY_SECONDS[0] * 2 ** (failures - 1), RETRY_SECONDS[1])
-            if over and failures >= LAST_ATTEMPTS:
+            if tried >= LAST_ATTEMPTS:
                 return False
         if over:
             time.sleep(min(wait, POLL_SECONDS))
