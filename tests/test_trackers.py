@@ -31,6 +31,7 @@ from twjax.report.sending import Sender, points
 from twjax.report.trackers import open_tracker
 from twjax.storage import is_locked
 from twjax.training.board import Board
+from twjax.training.metrics import cut
 
 needs_wandb = pytest.mark.skipif(
     importlib.util.find_spec("wandb") is None, reason="needs twjax[wandb]"
@@ -150,6 +151,33 @@ def test_a_rollback_is_seen_whenever_it_is_looked_at(meanwhile, tmp_path):
     desk.send()
     assert len(desk.runs) == 2
     assert first.items() <= {key: value for key, (value,) in desk.measured(0).items()}.items()
+    assert desk.measured(1) == {key: [value] for key, value in log.points().items()}
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_a_configuration_may_be_written_after_its_event(between, tmp_path):
+    log = Log(tmp_path / "run")
+    desk = Desk(log.run_dir)
+    log.train(20)
+    desk.send()
+    log.step, log.factor = 10, 2.0
+    cut(log.run_dir, 10)
+    log.event("resume")
+
+    def opener(*about, **more):
+        log.configure()
+        return desk.open(*about, **more)
+
+    if between:
+        # Of one look, what comes after the opening sees another one than what came before.
+        desk.sender = Sender(log.run_dir, "memory", Tracking(to=("wandb",)), opener)
+        desk.send()
+    else:
+        desk.send()
+        log.configure()
+    log.train(15)
+    desk.send()
+    assert len(desk.runs) == 2
     assert desk.measured(1) == {key: [value] for key, value in log.points().items()}
 
 

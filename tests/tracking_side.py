@@ -46,8 +46,12 @@ class Log:
             file.writelines(line + "\n" for line in lines)
 
     def begin(self, event: str) -> None:
-        (self.run_dir / "config.gin").write_text(CONFIG.replace("1e-2", f"{self.factor * 1e-2}"))
+        self.configure()
         self.event(event)
+
+    def configure(self) -> None:
+        text = CONFIG.replace("1e-2", f"{self.factor * 1e-2}")
+        (self.run_dir / "config.gin").write_text(text)
 
     def go_back(self, step: int, factor: float | None = None) -> None:
         """The run goes on from an earlier step, as after a kill."""

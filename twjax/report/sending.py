@@ -162,7 +162,9 @@ class Sender:
         # The ledger before the log: what it says is left, the log has no more.
         decided = self._ledger.read()
         self._events = decided.records if decided.anew else self._events + decided.records
-        if self._superseded():
+        # Once: it is another one from one moment to the next.
+        identity = self._identity()
+        if self._superseded(identity):
             self.close()
             self._sent = Sent(id=self._sent.id, attempt=self._sent.attempt + 1)
             for tail in self._logs:
@@ -172,7 +174,7 @@ class Sender:
             return 0
         if self._tracker is None:
             self._open()
-        self._configure()
+        self._configure(identity)
         count = pending = 0
         for record in records:
             if "kind" not in record or self._sent.has(record):
@@ -222,10 +224,9 @@ class Sender:
             rows=self._sent.rows,
         )
 
-    def _configure(self) -> None:
+    def _configure(self, identity: str) -> None:
         """Sends the configuration where it is not the one that the tracker has."""
         assert self._tracker is not None
-        identity = self._identity()
         if identity != self._sent.identity:
             self._tracker.config(_settings(self._run_dir))
             self._sent.identity = identity
@@ -276,7 +277,7 @@ class Sender:
                 self._text("samples", "\n\n".join(texts), step)
                 self._sent.samples = step
 
-    def _superseded(self) -> bool:
+    def _superseded(self, identity: str) -> bool:
         """Whether steps that were sent have been trained again otherwise, or left."""
         new = self._events[self._sent.events :]
         earlier = [e for e in new if isinstance(e.get("step"), int) and e["step"] < self._sent.last]
@@ -285,7 +286,7 @@ class Sender:
         # Not only a new one: the configuration is written after it.
         begun = [e for e in self._events if e.get("event") in ("start", "resume")][-1:]
         again = any(isinstance(e.get("step"), int) and e["step"] < self._sent.last for e in begun)
-        return again and self._identity() != self._sent.identity
+        return again and identity != self._sent.identity
 
     def _identity(self) -> str:
         """Tells what steps are trained with: the configuration and the rows."""
