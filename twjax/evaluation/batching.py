@@ -156,16 +156,17 @@ def _common(a: Sequence[int], b: Sequence[int]) -> int:
     return int(differ[0]) if len(differ) else size
 
 
-def room(size: int, least: int = 16) -> int:
+def room(size: int, least: int = 16, multiple: int = 1) -> int:
     """Returns the first of 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, … that is not below `size`.
 
     Every shape is compiled: of these there are few, and they leave little empty. `least` is the
-    first one, and sets how fine the others are.
+    first one, and sets how fine the others are. Each is raised to a multiple of `multiple`.
     """
     step = max(1, least // 4)
     while step * 8 < size:
         step *= 2
-    return max(least, -(-size // step) * step)
+    size = max(least, -(-size // step) * step)
+    return -(-size // multiple) * multiple
 
 
 def padded(rows: Sequence[Sequence[int]], columns: int, count: int) -> np.ndarray:
