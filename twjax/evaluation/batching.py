@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,17 @@ class Request(NamedTuple):
 
     context: tuple[int, ...]
     continuation: tuple[int, ...]
+
+
+class NotANumber(ValueError):
+    """A log-likelihood that isn't a number: the weights, or what they compute, have diverged.
+
+    `records` are those of an evaluation with NaN for the figures that there aren't.
+    """
+
+    def __init__(self, message: str, records: Sequence[dict[str, Any]] = ()):
+        super().__init__(message)
+        self.records = list(records)
 
 
 @dataclasses.dataclass
