@@ -81,15 +81,9 @@ def stream(
     """
     if not prompts:
         return
+    require_positions(network, prompts, tokens)
     tokens_BS, segment_ids_BS = prompt_columns(prompts, mesh)
     room = tokens_BS.shape[1] + tokens
-    limit = network.config.max_positions
-    longest = max(map(len, prompts)) + tokens
-    if limit is not None and longest > limit:
-        raise ValueError(
-            f"a prompt with its {tokens} new tokens has {longest} positions, but the model has "
-            f"learned {limit} (Model.max_positions)."
-        )
     kind = choose_attention(attention, mesh.devices.flat[0].platform)
     seed, sampling = np.uint32(sampling.seed), dataclasses.replace(sampling, seed=0)
     with jax.set_mesh(mesh):
@@ -102,6 +96,19 @@ def stream(
             new_BT, state = _more(network, params, state, seed, count, sampling, replicated(mesh))
         # Whole on every device, so that each process can read it.
         yield np.asarray(new_BT)[: len(prompts)]
+
+
+def require_positions(
+    network: Network | EncoderDecoder, prompts: Sequence[Sequence[int]], tokens: int
+) -> None:
+    """Raises ValueError where a prompt and its new tokens are more than the learned positions."""
+    limit = network.config.max_positions
+    longest = max(map(len, prompts)) + tokens
+    if limit is not None and longest > limit:
+        raise ValueError(
+            f"a prompt with its {tokens} new tokens has {longest} positions, but the model has "
+            f"learned {limit} (Model.max_positions)."
+        )
 
 
 def prompt_columns(

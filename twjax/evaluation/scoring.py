@@ -55,7 +55,7 @@ class Scorer:
     def __init__(self, run: Run, network: AnyNetwork, mesh: jax.sharding.Mesh):
         self._network, self._mesh = network, mesh
         self._shards, self._parts = batch_shards(mesh), seq_shards(mesh)
-        self._kind = choose_attention(run.step.attention, mesh.devices.flat[0].platform)
+        self._kind: Kind = choose_attention(run.step.attention, mesh.devices.flat[0].platform)
         self._dtype, self._out = run.step.dtype, replicated(mesh)
 
     def __call__(
@@ -63,10 +63,9 @@ class Scorer:
     ) -> list[Scored]:
         """Returns a score for each request, in their order.
 
-        Raises ValueError for an empty context or continuation, an id outside of the vocabulary,
-        or more positions than the model has learned.
+        Raises ValueError as `check` does.
         """
-        self._check(requests)
+        self.check(requests)
         rows = rows_of(requests, both=isinstance(self._network, EncoderDecoder))
         logs, greedy = np.zeros((2, sum(len(row.asked) for row in rows)))
         with jax.set_mesh(self._mesh), Progress(len(rows), label, "row") as progress:
@@ -98,23 +97,27 @@ class Scorer:
         """Returns the attention that reads rows of so many columns."""
         return self._kind if columns > _SHORT else "reference"
 
-    def _check(self, requests: Sequence[Request]) -> None:
+    def check(self, requests: Sequence[Request], names: Sequence[str] | None = None) -> None:
+        """Raises ValueError for an empty context or continuation, an id outside of the vocabulary,
+        or more positions than the model has learned.
+
+        `names` say what each request is of; otherwise it has its number.
+        """
         config = self._network.config
         limit, size = config.max_positions, config.vocab_size
         for number, (context, continuation) in enumerate(requests):
+            name = names[number] if names is not None else f"request {number}"
             if not len(context) or not len(continuation):
                 part = "continuation" if len(context) else "context"
-                raise ValueError(f"request {number}: its {part} has no ids.")
+                raise ValueError(f"{name}: its {part} has no ids.")
             low, high = (f(*context, *continuation, *context[:1]) for f in (min, max))
             if low < 0 or high >= size:
-                raise ValueError(
-                    f"request {number}: ids from {low} to {high}, but the model has {size}."
-                )
+                raise ValueError(f"{name}: ids from {low} to {high}, but the model has {size}.")
             length = len(context) + len(continuation) - 1
             if limit is not None and length > limit:
                 raise ValueError(
-                    f"request {number} needs {length} positions, but the model has learned "
-                    f"{limit} (Model.max_positions)."
+                    f"{name} needs {length} positions, but the model has learned {limit} "
+                    "(Model.max_positions)."
                 )
 
     def _decoded(self, params: Any, rows: list[Row]) -> Iterator[_Call]:
