@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from twjax.config import Mesh, Model
 from twjax.evaluation import generate, scoring
@@ -165,9 +166,20 @@ def test_the_kernel_gets_rows_that_its_tiles_fit():
                 assert columns < 1024
 
 
+@pytest.fixture
+def uncached():
+    """What is compiled for devices that aren't there can't be read back from a cache."""
+    folder = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    reset_cache()
+    yield
+    jax.config.update("jax_compilation_cache_dir", folder)
+    reset_cache()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("context", [1, 2])
-def test_a_tpu_reads_rows_of_every_size(context):
+def test_a_tpu_reads_rows_of_every_size(context, uncached):
     """All that the scorer calls, and the reading of a prompt, compiled for a v5e."""
     pytest.importorskip("libtpu")
     set_environment()
