@@ -20,6 +20,7 @@ from tests import tiny
 from twjax import storage
 from twjax.config import Checkpoint, ConfigError
 from twjax.evaluation import follow
+from twjax.evaluation.batching import NotANumber
 from twjax.evaluation.records import Records
 from twjax.models.network import network as declare
 from twjax.parallel.mesh import make_mesh
@@ -241,6 +242,27 @@ def test_one_that_stays_and_cannot_be_read_is_an_error_of_its_own(tmp_path):
     ledger.append(run_dir, "finish", 20)
     tally = follow.Follower(run_dir, reader(run_dir), scores(seen)).follow()
     assert seen == [10] and counts(tally) == (1, 0, 1)
+
+
+def test_one_that_cannot_be_scored_is_left_and_the_rest_of_it_recorded(tmp_path, capsys):
+    run_dir, seen = fake_run(tmp_path / "run", [10, 20, 30]), []
+
+    def score(params, step):
+        if step == 20:
+            raise NotANumber("exam: the log-likelihoods of question 1 are [nan, nan].")
+        return [{"kind": "choice", "task": "exam", "accuracy": 0.5}]
+
+    parts = [follow.Part(frozenset({("choice", "exam")}), score), *scores(seen)]
+    ledger.append(run_dir, "finish", 30)
+    tally = follow.Follower(run_dir, reader(run_dir), parts).follow()
+    assert seen == [30, 20, 10] and (tally.evaluated, tally.broken) == ({10, 30}, {20})
+    records = storage.read_json_lines(run_dir / "evaluations.jsonl")
+    assert [(r["step"], r["task"]) for r in records] == [
+        (30, "exam"), (30, "a"), (20, "a"), (10, "exam"), (10, "a")
+    ]  # fmt: skip
+    told = capsys.readouterr().err
+    assert "step 20: exam: the log-likelihoods of question 1 are [nan, nan]." in told
+    assert str(tally) == "2 checkpoint(s) evaluated, 1 not readable or scored"
 
 
 def test_a_rollback_takes_out_what_was_evaluated_beyond_it(tmp_path):

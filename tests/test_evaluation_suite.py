@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
+import re
 
+import jax
+import numpy as np
 import pytest
 
 from tests import data_side, tiny
 from twjax.cli import main
+from twjax.cli.evaluate_table import table
 from twjax.config import ConfigError, Run, Suite, load
+from twjax.evaluation.batching import NotANumber
+from twjax.evaluation.scoring import Scored
 from twjax.evaluation.suite import SuiteScores
+from twjax.evaluation.watch import Watch
 from twjax.models.network import network as declare
+from twjax.models.spec import init_weights
 from twjax.parallel.mesh import make_mesh
+from twjax.training.metrics import MetricsLog
 from twjax.vocab.tokenizer_load import load_vocabulary
 
 QUESTION = {"question": "第一條？", "options": {"A": "本法", "B": "施行"}, "answer": "A"}
@@ -139,9 +150,85 @@ def test_all_that_is_wrong_with_a_suite_is_said_at_once(folder):
         assert told in str(found.value)
 
 
+def test_what_learned_positions_cannot_hold_is_refused_when_it_is_opened(folder):
+    run = load(Run, [folder / "run.gin"]).value
+    network = declare(dataclasses.replace(run.model, positions="learned", max_positions=8))
+    model, mesh = load_vocabulary(data_side.vocabulary()), make_mesh(run.mesh)
+    assert run.evaluation.suite is not None
+    suite = dataclasses.replace(run.evaluation.suite, choice={}, prompt_tokens=8)
+    with pytest.raises(ValueError) as found:
+        SuiteScores(run, network, mesh, suite, model)
+    for told in (
+        r"Suite.pairs of terms: p1 needs \d+ positions, but the model has learned 8",
+        r"Suite.probes of identity: q1 needs \d+ positions, but the model has learned 8",
+        r"Suite.prompts of openings: a prompt with its 8 new tokens has \d+ positions",
+    ):
+        assert re.search(told, str(found.value))
+    evaluation = dataclasses.replace(
+        run.evaluation, tasks=(), suite=None, prompts=("第一條",), sample_tokens=8
+    )
+    run = dataclasses.replace(run, evaluation=evaluation)
+    with pytest.raises(ValueError, match="a prompt with its 8 new tokens has"):
+        Watch(run, network, mesh, model.sha256, run_dir=folder / "none", config="run.gin")
+
+
+def test_a_question_and_its_examples_fit_into_the_runs_longest_rows(folder):
+    run = load(Run, [folder / "run.gin"]).value
+    model, mesh = load_vocabulary(data_side.vocabulary()), make_mesh(run.mesh)
+    questions = [QUESTION | {"question": f"第{n}條？" + "施行" * (n % 2)} for n in range(12)]
+    suite = Suite(choice={"exam": lines(folder / "long.jsonl", *questions)}, shots=5)
+
+    def opened(run, suite):
+        scores = SuiteScores(run, declare(run.model), mesh, suite, model)
+        requests, make = scores._scored["choice", "exam"]
+        record, _ = make([Scored(-1.0, False)] * len(requests), 0)
+        return max(len(r.context) + len(r.continuation) for r in requests), record
+
+    def rows(**settings):
+        return dataclasses.replace(run, data=dataclasses.replace(run.data, **settings))
+
+    longest, record = opened(rows(seq_len=64), suite)
+    assert longest <= 64 and record["items"] == record["fewer_shots"] == 7
+    head, row = table([record]).splitlines()
+    assert head.endswith("unusable  with fewer examples") and row.split()[-2:] == ["0", "7"]
+    # Whatever step has the longest rows.
+    assert opened(rows(seq_len_stages=((6, 64),)), suite) == (longest, record)
+    whole, record = opened(run, dataclasses.replace(suite, max_length=512))
+    assert 64 < whole <= 512 and (record["items"], record["fewer_shots"]) == (7, 0)
+    assert "fewer" not in table([record])
+
+
+@pytest.mark.slow
+def test_where_a_model_has_diverged_the_rest_of_an_evaluation_is_kept(folder, capsys):
+    run = load(Run, [folder / "run.gin"]).value
+    network, mesh = declare(run.model), make_mesh(run.mesh)
+    model = load_vocabulary(data_side.vocabulary())
+    params = init_weights(network.specs, jax.random.key(0))
+    params["final_norm"] = params["final_norm"] * np.nan
+    with jax.set_mesh(mesh):
+        watch = Watch(run, network, mesh, model.sha256, run_dir=folder / "nan", config="run.gin")
+        records = watch(params, 4)
+    tasks = ["a", "b", "samples", "exam", "terms", "identity", "openings"]
+    assert [r["task"] for r in records] == tasks
+    assert math.isnan(records[0]["bits_per_byte"])
+    assert "step 4: exam: the log-likelihoods of question" in capsys.readouterr().err
+    (folder / "nan").mkdir(exist_ok=True)
+    log = MetricsLog(folder / "nan", step=0, tokens=0, rows=lambda step: {})
+    log.evaluation(4, records)
+    log.close()
+    assert [r["bits_per_byte"] for r in tiny.records(folder / "nan", "eval")] == [None, None]
+    for kind, figure in (("choice", "accuracy"), ("pairs", "preferred"), ("probes", "right")):
+        (record,) = tiny.records(folder / "nan", kind)
+        assert record[figure] is None and record["step"] == 4
+    suite = SuiteScores(run, network, mesh, run.evaluation.suite, model)
+    with pytest.raises(NotANumber, match=r"exam: the log-likelihoods of question exam:1 are \[nan"):
+        suite(params, 4)
+
+
 @pytest.mark.parametrize(
     ("bindings", "told"),
     [
+        (["Suite.pairs = {'a': 'x'}", "Suite.max_length = 0"], "Suite.max_length"),
         (["Suite.limit = 3"], "Suite is empty"),
         (["Suite.choice = {'a': 'x'}", "Suite.shots = {'b': 2}"], "Suite.shots names b, which"),
         (["Suite.choice = {'a': 'x'}", "Suite.style = 'letter'"], "Suite.style"),

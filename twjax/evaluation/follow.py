@@ -45,7 +45,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Tally:
-    """Steps that were evaluated, deleted before they were, and not readable."""
+    """Steps that were evaluated, deleted before they were, and not readable or not scored."""
 
     evaluated: set[int] = dataclasses.field(default_factory=set)
     gone: set[int] = dataclasses.field(default_factory=set)
@@ -62,7 +62,7 @@ class Tally:
     def __str__(self) -> str:
         text = f"{len(self.evaluated)} checkpoint(s) evaluated"
         text += f", {len(self.gone)} deleted before that" if self.gone else ""
-        return text + (f", {len(self.broken)} not readable" if self.broken else "")
+        return text + (f", {len(self.broken)} not readable or scored" if self.broken else "")
 
 
 def await_checkpoint(run_dir: pathlib.Path, idle_timeout: float | None) -> None:
@@ -176,22 +176,37 @@ class Follower:
                 say(f"step {step}: the checkpoint was deleted while it was read; going on.")
             return
         if problem is not None:
-            self._left[step] = after
-            if self.tally.note(step, self.tally.broken):
-                say(f"step {step}: {' '.join(str(problem).split())[:300]}")
+            self._break(step, after, problem)
             return
         done = self._records.done().get(step, set())
-        parts = [part for part in self._parts if not part.keys <= done]
-        records = [about | record for part in parts for record in part.score(params, step)]
+        records: list[dict[str, Any]] = []
+        for part in self._parts:
+            if part.keys <= done:
+                continue
+            try:
+                records += [about | record for record in part.score(params, step)]
+            except Exception as error:
+                # A diverged model has no likelihoods, say; what else was scored is kept.
+                problem = error
 
         def current() -> bool:
             return self._records.rollbacks() == rollbacks
 
-        if self._records.append(records, current):
-            self.tally.note(step, self.tally.evaluated)
-            say(f"step {step}: {_told(records)}" + (f"; {waiting} more" if waiting else ""))
-        else:
+        if not self._records.append(records, current):
             say(f"step {step}: the run has gone back in the meantime; not recorded.")
+            return
+        if problem is None:
+            self.tally.note(step, self.tally.evaluated)
+        else:
+            self._break(step, after, problem)
+        if records:
+            say(f"step {step}: {_told(records)}" + (f"; {waiting} more" if waiting else ""))
+
+    def _break(self, step: int, files: Files, problem: Exception) -> None:
+        """Leaves a step that can't be read or scored until its files are others."""
+        self._left[step] = files
+        if self.tally.note(step, self.tally.broken):
+            say(f"step {step}: {' '.join(str(problem).split())[:300]}")
 
     def _files(self, step: int) -> Files:
         """Returns what identifies each file of a checkpoint; nothing where it is being deleted."""

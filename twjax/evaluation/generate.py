@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -15,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from twjax.evaluation.sampling import GREEDY, Sampling, choose
-from twjax.models.attention import choose_attention
+from twjax.models.attention import SPLASH_COLUMNS, choose_attention
 from twjax.models.decoder import Network
 from twjax.models.encdec import START_ID, EncoderDecoder
-from twjax.parallel.sharding import batch_shards, constrain, replicated
+from twjax.parallel.sharding import batch_shards, constrain, replicated, seq_shards
 
 # Tokens computed between two looks of the host: none is lost but those behind a row's end.
 TOKENS_A_CALL = 16
@@ -80,15 +81,9 @@ def stream(
     """
     if not prompts:
         return
-    tokens_BS, segment_ids_BS = prompt_columns(prompts, batch_shards(mesh))
+    require_positions(network, prompts, tokens)
+    tokens_BS, segment_ids_BS = prompt_columns(prompts, mesh)
     room = tokens_BS.shape[1] + tokens
-    limit = network.config.max_positions
-    longest = max(map(len, prompts)) + tokens
-    if limit is not None and longest > limit:
-        raise ValueError(
-            f"a prompt with its {tokens} new tokens has {longest} positions, but the model has "
-            f"learned {limit} (Model.max_positions)."
-        )
     kind = choose_attention(attention, mesh.devices.flat[0].platform)
     seed, sampling = np.uint32(sampling.seed), dataclasses.replace(sampling, seed=0)
     with jax.set_mesh(mesh):
@@ -103,19 +98,34 @@ def stream(
         yield np.asarray(new_BT)[: len(prompts)]
 
 
+def require_positions(
+    network: Network | EncoderDecoder, prompts: Sequence[Sequence[int]], tokens: int
+) -> None:
+    """Raises ValueError where a prompt and its new tokens are more than the learned positions."""
+    limit = network.config.max_positions
+    longest = max(map(len, prompts)) + tokens
+    if limit is not None and longest > limit:
+        raise ValueError(
+            f"a prompt with its {tokens} new tokens has {longest} positions, but the model has "
+            f"learned {limit} (Model.max_positions)."
+        )
+
+
 def prompt_columns(
-    prompts: Sequence[Sequence[int]], shards: int, size: int | None = None
+    prompts: Sequence[Sequence[int]], mesh: jax.sharding.Mesh, size: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns tokens and segment ids [B, S] of prompts that end together; 0 is padding.
 
-    B is a multiple of `shards`. S is `size`, or the next multiple of 128.
+    The mesh can divide both. S is `size`, or the next multiple of what splash attention takes.
     """
     for number, prompt in enumerate(prompts):
         if not len(prompt):
             raise ValueError(f"prompt {number} has no tokens; begin it with the vocabulary's BOS.")
+    shards = batch_shards(mesh)
     count = -(-len(prompts) // shards) * shards
-    # A multiple of 128 keeps the number of compilations small and suits the TPU's tiles.
-    length = -(-max(map(len, prompts)) // 128) * 128 if size is None else size
+    # This keeps the number of compilations small, too.
+    unit = math.lcm(SPLASH_COLUMNS, seq_shards(mesh))
+    length = -(-max(map(len, prompts)) // unit) * unit if size is None else size
     tokens_BS, segment_ids_BS = np.zeros((2, count, length), np.int32)
     for row in range(count):
         # Rows beyond the prompts, which make the mesh's devices even, repeat the last one.

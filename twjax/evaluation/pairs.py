@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twjax import storage
-from twjax.evaluation.batching import Request
+from twjax.evaluation.batching import NotANumber, Request
 from twjax.vocab.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ def _alike(first: Sequence[int], second: Sequence[int]) -> int:
 def _rate(score: Scored, text: str, id: str) -> float:
     """Returns the log-likelihood to a byte of `text`, nats."""
     if math.isnan(score.log_likelihood):
-        raise ValueError(f"{id}: the log-likelihood of {text!r} is not a number.")
+        raise NotANumber(f"{id}: the log-likelihood of {text!r} is not a number.")
     return score.log_likelihood / len(text.encode())
 
 
