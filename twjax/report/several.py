@@ -11,8 +11,8 @@ from twjax.report.frame import Axis, clean
 from twjax.report.planes import path_chart
 from twjax.report.read import RunLog
 from twjax.report.scale import Curve, change_percent, fixed, thin
-from twjax.report.single import change_cell, settings_table
-from twjax.report.summary import Comparison
+from twjax.report.single import bits_text, change_cell, settings_table
+from twjax.report.summary import NOT_A_NUMBER, Comparison
 
 
 def comparison_table(comparison: Comparison) -> str:
@@ -37,12 +37,12 @@ def comparison_table(comparison: Comparison) -> str:
             cells = ""
             if baseline is not None:
                 points = baseline.bits_per_byte.get(task)
-                final = fixed(points[max(points)]) if points else "–"
+                final = bits_text(points[max(points)]) if points else "–"
                 cells = f'<td class="pair">{final}</td>'
             for run in runs:
                 change = comparison.change(run, task)
                 cells += "<td>–</td>" if change is None else (
-                    f'<td class="pair">{fixed(change.before)} → {fixed(change.after)}<br>'
+                    f'<td class="pair">{bits_text(change.before)} → {bits_text(change.after)}<br>'
                     f"{change_cell(change)}</td>"
                 )  # fmt: skip
             rows.append(f'<tr><th scope="row">{clean(task)}</th>{cells}</tr>')
@@ -157,7 +157,8 @@ def run_lines(comparison: Comparison) -> list[tuple[RunLog, str]]:
         if math.isfinite(gain):
             told.append(f"domains to learn {change_percent(-gain)} on average")
         if worst is not None:
-            told.append(f"worst protected domain {worst.task} {change_percent(worst.relative)}")
+            risen = change_percent(worst.relative) if worst.known else NOT_A_NUMBER
+            told.append(f"worst protected domain {worst.task} {risen}")
         if told:
             lines.append((run, "; ".join(told)))
     return lines
