@@ -9,19 +9,22 @@ import pytest
 import yaml
 
 from tests.report_side import LICENSES, TASKS, WITH_REPLAY, bits, make_run, make_steered
-from twjax.report.card_facts import front_matter, gather
+from twjax.report.card_facts import gather
 from twjax.report.model_card import card, write_cards
+from twjax.report.origin import front_matter
+
+CACHED = "/root/.cache/huggingface/hub/models--meta--Llama-3.2-1B/snapshots/4e20de36"
 
 
 @pytest.fixture
 def run(tmp_path):
-    """A steered run that began with an imported model, whose card came along."""
+    """A steered run that began with a model of the hub's cache, whose card came along."""
     run = make_steered(tmp_path / "run")
     base = tmp_path / "base"
     base.mkdir()
-    (base / "twjax_import.json").write_text(json.dumps({"source": "/models/Llama-3.2-1B"}))
+    (base / "twjax_import.json").write_text(json.dumps({"source": CACHED}))
     (run / "hf").mkdir()
-    (run / "hf" / "config.json").write_text(json.dumps({"_name_or_path": "meta/Llama-3.2-1B"}))
+    (run / "hf" / "config.json").write_text(json.dumps({"_name_or_path": "someone/else"}))
     (run / "hf" / "README.md").write_text("---\nlicense: llama3.2\ntags: [a]\n---\n# Base\n")
     return run
 
@@ -119,28 +122,31 @@ def test_runs_in_between_are_named_without_their_folders(tmp_path):
 
 
 def test_somebody_elses_readme_stays(run, tmp_path):
+    def facts(name):
+        return gather(run, name, 600, average=False)
+
     out = tmp_path / "out"
     out.mkdir()
-    said = write_cards(run, out, name="m", step=600)
+    said = write_cards(facts("m"), out)
     assert said == ["README.md, README.zh-TW.md: the model card"]
     own = (out / "README.md").read_text("utf-8")
     assert "AutoTokenizer" not in own and "has no tokenizer" in own
     # A card of ours is written anew.
-    assert write_cards(run, out, name="n", step=600) == said
+    assert write_cards(facts("n"), out) == said
     assert (out / "README.md").read_text("utf-8") == own.replace("# m\n", "# n\n").replace(
         "m is ", "n is "
     ).replace('"m"', '"n"')
     (out / "tokenizer.json").write_text("{}")
-    write_cards(run, out, name="n", step=600)
+    write_cards(facts("n"), out)
     assert "has no tokenizer" not in (out / "README.md").read_text("utf-8")
     (out / "README.md").write_text("# Somebody's\n")
-    assert "MODEL_CARD.md, MODEL_CARD.zh-TW.md" in write_cards(run, out, name="m", step=600)[0]
+    assert "MODEL_CARD.md, MODEL_CARD.zh-TW.md" in write_cards(facts("m"), out)[0]
     assert (out / "README.md").read_text() == "# Somebody's\n"
     linked = (out / "MODEL_CARD.md").read_text("utf-8")
     assert "(MODEL_CARD.zh-TW.md)" in linked
     (out / "MODEL_CARD.md").write_bytes(b"\xff\xfe not text")
     with pytest.raises(FileExistsError, match=r"MODEL_CARD\.md"):
-        write_cards(run, out, name="m", step=600)
+        write_cards(facts("m"), out)
 
 
 def test_text_of_others_breaks_neither_tables_nor_metadata(run):

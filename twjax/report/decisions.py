@@ -30,6 +30,9 @@ def telling(
         if not isinstance(kind, str) or not isinstance(step, int) or kind in _SILENT:
             continue
         looks = _holding(looks, record)
+        if kind == "resume" and "time" not in record:
+            # Of what a branch took over, it isn't known whether anybody had stopped the trunk.
+            continue
         if kind != "budget":
             # A branch that begins notes that it goes on: nobody has stopped it.
             yield record, *(_begun(record) if fresh and kind == "resume" else _told(kind, record))

@@ -130,7 +130,7 @@ class Part:
     shares: dict[str, float]
 
 
-def parts(run: RunLog) -> list[Part]:
+def reading_parts(run: RunLog) -> list[Part]:
     """Returns what is planned, in order; empty where it can't be read."""
     plan = planned(run)
     found = []

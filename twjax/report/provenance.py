@@ -11,7 +11,7 @@ from typing import Any
 
 from twjax.config.data import lengths_of
 from twjax.report.decisions import unfolded
-from twjax.report.events import parts, planned
+from twjax.report.events import planned, reading_parts
 from twjax.report.read import RunLog
 from twjax.storage import read_json
 
@@ -147,7 +147,7 @@ def consumed(run: RunLog, until: int | None = None) -> dict[str, Consumed]:
     rows = {task: counts[last] for task, counts in run.rows.items()}
     whole = sum(rows.values()) or 1
     tokens, wanted = dict.fromkeys(rows, 0), dict.fromkeys(rows, 0.0)
-    known, plan, planned_shares = True, parts(run), bool(planned(run))
+    known, plan, planned_shares = True, reading_parts(run), bool(planned(run))
     for place, (before, after) in enumerate(itertools.pairwise([0, *steps])):
         read = {t: c[place] - (c[place - 1] if place else 0) for t, c in run.rows.items()}
         # The batch of step s is the one that is read at s - 1.

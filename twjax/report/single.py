@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -82,7 +83,7 @@ def bits_text(value: float) -> str:
 def change_cell(change: Change) -> str:
     """A change with its direction as a sign, an arrow and a colour."""
     if not change.known:
-        return f'<span class="change bad">{NOT_A_NUMBER}</span>'
+        return "–"
     arrow = "▼ " if change.learnt else "▲ " if change.forgotten else ""
     tone = "good" if change.learnt else "bad" if change.forgotten else ""
     return (
@@ -196,9 +197,8 @@ def run_section(comparison: Comparison, run: RunLog) -> str:
         for file, count in sorted(run.unreadable.items())
     )
     changes = comparison.changes(run)
-    if run.branched:
-        warning += f'<p class="note">{clean(_past(run))}</p>'
-    parts = [warning, balance.of_domains(changes), tiles(run)]
+    past = f'<p class="note">{clean(_past(run))}</p>' if run.branched else ""
+    parts = [warning, balance.of_domains(changes), tiles(run), past]
     parts.append("<h3>Bits-per-byte by domain</h3>")
     parts += [changes_table(changes), charts(domain_charts(run))]
     parts.append("<h3>What it read</h3>")
@@ -220,13 +220,12 @@ def run_section(comparison: Comparison, run: RunLog) -> str:
 
 def _past(run: RunLog) -> str:
     """Tells what of a branch's past is in the page."""
-    begun = f"A branch from step {run.branched:,} of another run."
+    trunk = pathlib.PurePath(str((run.history.branch or {}).get("from", "another run"))).name
+    begun = f"A branch of {trunk} from step {run.branched:,}."
     if run.missing is None:
-        return f"{begun} Evaluations, rows and samples until then are that run's."
+        return f"{begun} Evaluations, rows and samples until then are those of {trunk}."
     name, step = run.missing
-    return (
-        f"{begun} The log of {name} until step {step:,} is not there: what was before is unknown."
-    )
+    return f"{begun} The log of {name} until step {step:,} is not there, so that is left out."
 
 
 def charts(drawn: Sequence[str]) -> str:

@@ -238,9 +238,13 @@ def headline(comparison: Comparison, run: RunLog) -> str:
         names = ", ".join(c.task for c in broken)
         parts.append(f"is {NOT_A_NUMBER} in {_of(broken, changes)}, {names}")
     told = f"{done}, bits-per-byte {' and '.join(parts) or 'is what it was in every domain'}."
-    late = steps_of(c.first for c in changes if c.first)
+    late = [c for c in changes if c.first]
     if late:
-        told += f" Before is {late}: what was earlier is not recorded here."
+        of = "Before" if len(late) == len(changes) else (
+            f"For {', '.join(c.task for c in late)}, before"
+        )  # fmt: skip
+        steps = steps_of(c.first for c in late if c.first)
+        told += f" {of} is {steps}: what was earlier is not recorded here."
     early = steps_of(c.last for c in changes if c.last < run.last_step)
     return told + (f" Last evaluated at {early}." if early else "")
 
