@@ -101,5 +101,6 @@ def _with_baseline(run: RunLog) -> Evaluated:
     for task, bits in known.items():
         key = ("eval", task, 0)
         if key in found:
-            found[key] = {0: {"bits_per_byte": bits}} | found[key]
+            rows = {"bits_per_byte": bits, "bytes": _bytes(found[key])}
+            found[key] = {0: rows} | found[key]
     return found
