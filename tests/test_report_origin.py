@@ -59,7 +59,8 @@ def test_a_folder_of_the_hubs_cache_needs_no_import(run, tmp_path):
     for folder in (cached, tmp_path / "tiny"):
         init = re.sub(r"Run.init = .*", f"Run.init = 'hf:{folder}'", text)
         (run / "config.gin").write_text(init)
-        assert gather(run, "m", 600, average=False).base.hub_id == "meta/Tiny"
+        base = gather(run, "m", 600, average=False).base
+        assert base is not None and base.hub_id == "meta/Tiny"
 
 
 def test_which_licence_other_is_goes_along(run):

@@ -96,7 +96,7 @@ def forgotten(facts: Facts, words: Words) -> list[str]:
         return [words.unknown]
     worse = [f"{c.task} {change_percent(c.relative)}" for c in facts.changes if c.forgotten][::-1]
     broken = [c.task for c in facts.changes if not c.known]
-    late = [c.first for c in facts.changes if c.first]
+    late = {c.task: c.first for c in facts.changes if c.first}
     early = [c.last for c in facts.changes if c.last < facts.step]
     parts = [words.forgotten_some.format(words.listed(worse))] if worse else []
     if broken:
@@ -107,7 +107,8 @@ def forgotten(facts: Facts, words: Words) -> list[str]:
         name, step = facts.run.missing
         parts.append(words.branched.format(name=name, step=f"{step:,}"))
     if late:
-        parts.append(words.since.format(words.at(late)))
+        at, names = words.at(late.values()), words.listed(late)
+        parts.append(words.since.format(at=at, names=names))
     elif facts.base is not None and facts.base.through:
         parts.append(words.since_run.format(facts.base.through[0]))
     if not parts:
