@@ -105,6 +105,29 @@ def test_kill_dash_nine_of_the_follower_neither_repeats_nor_loses(config, unbrok
 
 
 @pytest.mark.slow
+def test_several_processes_record_what_one_does(unbroken, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(unbroken[0], run_dir)
+    command = ["-m", "launch.local", "--hosts", "2", "--", "eval", run_dir, "--record"]
+    done = subprocess.run(
+        [sys.executable, *map(str, command), "--rows", "4"],
+        env=tiny.environment(),
+        capture_output=True,
+        text=True,
+        # A process that waits for one that is gone does so for five minutes.
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(f"at step {STEPS}") == 1
+    found = recorded(run_dir)
+    assert found.keys() == {(STEPS, "a"), (STEPS, "b")}
+    logged = {r["task"]: r for r in tiny.records(run_dir, "eval") if r["step"] == STEPS}
+    for (_, task), record in found.items():
+        assert record["train_tokens"] == logged[task]["train_tokens"] and record["rows"] == 4
+
+
+@pytest.mark.slow
 def test_what_is_read_while_it_is_deleted_is_whole_or_left_out(unbroken, tmp_path):
     run_dir = tmp_path / "run"
     shutil.copytree(unbroken[0], run_dir)

@@ -179,10 +179,10 @@ def run(args: argparse.Namespace) -> int:
             return 1 if tally.broken else 0
         params = read(source.step)
         records = [record for part in parts for record in part.score(params, source.step)]
-    if jax.process_index() != 0:
-        return 0
     if args.record:
         follow.record(source.directory, source.step, records)
+    if jax.process_index() != 0:
+        return 0
     print(f"{args.run_dir} at step {source.step}")
     print(table(records))
     if args.json:

@@ -223,8 +223,14 @@ def about_of(run_dir: pathlib.Path, step: int) -> dict[str, Any]:
 
 
 def record(run_dir: pathlib.Path, step: int, records: Sequence[dict[str, Any]]) -> None:
-    """Appends what was evaluated of one checkpoint to the run's evaluations."""
+    """Appends what was evaluated of one checkpoint to the run's evaluations.
+
+    Every process must call it; the first one writes.
+    """
+    # Opening a checkpoint waits for all processes.
     about = about_of(run_dir, step)
+    if jax.process_index() != 0:
+        return
     own = Records(run_dir)
     own.leave_abandoned()
     own.append([about | record for record in records])
