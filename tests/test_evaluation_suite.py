@@ -117,6 +117,32 @@ def test_a_suite_scores_alike_in_the_loop_and_beside_it(folder, capsys):
     assert "--set changes the suite that --suite names" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_run_of_a_suite_alone_goes_on_without_evaluating_again(folder, tmp_path, capsys):
+    def train(*more):
+        sets = [part for b in [*SHORT, "Evaluation.tasks = ()", *more] for part in ("--set", b)]
+        assert main(["train", str(folder / "run.gin"), "--run-dir", str(tmp_path), *sets]) == 0
+        done = capsys.readouterr().err
+        kinds = ("choice", "pairs", "probes", "writing")
+        return done.count("choice exam: "), {k: tiny.records(tmp_path, k) for k in kinds}
+
+    looked, first = train()
+    assert looked == 2 and [len(records) for records in first.values()] == [2, 2, 2, 4]
+    # All is done; then more steps.
+    assert train() == (0, first)
+    looked, more = train("Run.steps = 6")
+    assert looked == 1
+    assert {k: [r for r in records if r["step"] <= 4] for k, records in more.items()} == first
+    assert [r["step"] for r in more["choice"]] == [0, 4, 6]
+    # A kill in the middle of the last evaluation.
+    log = tmp_path / "metrics.jsonl"
+    torn = [
+        line for line in log.open() if json.loads(line)["kind"] != "probes" or '": 6' not in line
+    ]
+    log.write_text("".join(torn))
+    assert train("Run.steps = 6") == (1, more)
+
+
 def test_all_that_is_wrong_with_a_suite_is_said_at_once(folder):
     run = load(Run, [folder / "run.gin"]).value
     bad = folder / "bad"

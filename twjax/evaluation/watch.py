@@ -58,6 +58,9 @@ class Watch:
             self._model = open_vocabulary(run.data.vocabulary, run, vocabulary)
         if self._model is not None and evaluation.suite is not None:
             self._suite = SuiteScores(run, network, mesh, evaluation.suite, self._model)
+        keys = {("eval", task) for task in evaluation.tasks}
+        keys |= {("writing", "samples")} if evaluation.prompts else set()
+        self.keys = frozenset(keys | (self._suite.keys if self._suite else set()))
 
     def __call__(self, params: Any, step: int) -> list[dict[str, Any]]:
         """Returns one record a task, and those of samples and suite, which say their "kind"."""
