@@ -6,12 +6,14 @@ import json
 
 import pytest
 
-from tests import data_side, tiny
+from tests import data_side, hub, tiny
 from twjax.cli import main
-from twjax.config import ConfigError, Run, Suite, load
+from twjax.config import ConfigError, Mesh, Run, Suite, load
+from twjax.evaluation.generate import generate
 from twjax.evaluation.suite import SuiteScores
 from twjax.models.network import network as declare
 from twjax.parallel.mesh import make_mesh
+from twjax.training.source import Source
 from twjax.vocab.tokenizer_load import load_vocabulary
 
 QUESTION = {"question": "第一條？", "options": {"A": "本法", "B": "施行"}, "answer": "A"}
@@ -141,6 +143,49 @@ def test_a_run_of_a_suite_alone_goes_on_without_evaluating_again(folder, tmp_pat
     ]
     log.write_text("".join(torn))
     assert train("Run.steps = 6") == (1, more)
+
+
+@pytest.mark.slow
+def test_all_that_ends_a_models_texts_ends_them_in_the_loop(folder, tmp_path):
+    """A model that talks in turns has an id of its own at the end of each, beside EOS."""
+    prompt, model = "第一條", load_vocabulary(data_side.vocabulary())
+    weights = {name: 4 * w for name, w in hub.tensors(vocab=model.vocab_size).items()}
+    original = hub.write(tmp_path / "hub", weights, vocab_size=model.vocab_size)
+    source = Source.open(imported(original, tmp_path / "model"))
+    network, mesh = declare(source.run.model), make_mesh(Mesh())
+    begun = [[*model.start, *model.encode(prompt)]]
+    said = generate(network, source.params(network, mesh), begun, tokens=4, mesh=mesh)[0]
+    end = next(id for id in said if id != said[0])
+    ends = json.dumps({"eos_token_id": [model.eos_id, end]})
+    (original / "generation_config.json").write_text(ends)
+    runs = {f"hf:{original}": "direct", f"run:{imported(original, tmp_path / 'chat')}": "imported"}
+    for init, name in runs.items():
+        sets = [*SHORT, f"Run.init = '{init}'", "Suite.prompt_tokens = 4"]
+        sets = [part for binding in sets for part in ("--set", binding)]
+        run_dir = tmp_path / name
+        assert main(["train", str(folder / "run.gin"), "--run-dir", str(run_dir), *sets]) == 0
+        first, last = (
+            json.loads((run_dir / f"samples/{step}.jsonl").read_text())["text"] for step in (0, 4)
+        )
+        assert first == model.decode(said[: said.index(end)], continued=True)
+        arguments = ["eval", run_dir, "--suite", folder / "suite.gin", "--set",
+                     "Suite.prompt_tokens = 4", "--details", run_dir / "details",
+                     "--json", run_dir / "scores.json"]  # fmt: skip
+        assert main([str(a) for a in arguments]) == 0
+        written = (run_dir / "details/4/writing-openings.jsonl").read_text().splitlines()
+        assert json.loads(written[0]) == {"prompt": prompt, "text": last}
+        (beside,) = (
+            record
+            for record in json.loads((run_dir / "scores.json").read_text())["scores"]
+            if record.get("kind") == "writing"
+        )
+        in_loop = [r for r in tiny.records(run_dir, "writing") if r["task"] == "openings"]
+        assert without_step([beside]) == without_step(in_loop[-1:])
+
+
+def imported(original, folder):
+    assert main(["convert", "from-hf", str(original), str(folder)]) == 0
+    return folder
 
 
 def test_all_that_is_wrong_with_a_suite_is_said_at_once(folder):

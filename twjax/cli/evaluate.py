@@ -164,9 +164,14 @@ def run(args: argparse.Namespace) -> int:
             parts.append(follow.Part(frozenset(("eval", task) for task in tasks), scores))
         if suite is not None:
             model = open_vocabulary(config.data.vocabulary, config, source.vocabulary)
-            ends = end_ids(source.directory)
             others = SuiteScores(
-                config, network, mesh, suite, model, end_ids=ends, details=args.details
+                config,
+                network,
+                mesh,
+                suite,
+                model,
+                end_ids=lambda: end_ids(source.directory),
+                details=args.details,
             )
             parts.append(follow.Part(others.keys, others))
         read = source.reader(network, mesh, args.weights)

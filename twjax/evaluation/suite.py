@@ -35,7 +35,8 @@ _Scored = tuple[list[Request], Callable[[list[Scored], int], tuple[Record, list[
 class SuiteScores:
     """Scores parameters on all parts of a suite.
 
-    `model` is the vocabulary that the run is trained with. With `details` each question's, pair's
+    `model` is the vocabulary that the run is trained with; `end_ids` tells which ids end a text
+    beside its EOS, and is asked when texts are written. With `details` each question's, pair's
     and probe's log-likelihoods are written to `details`/<step>/<kind>-<name>.jsonl, and texts as
     well. Everything that is wrong is raised in one ValueError, before any device work.
     """
@@ -48,11 +49,11 @@ class SuiteScores:
         suite: Suite,
         model: Tokenizer,
         *,
-        end_ids: Collection[int] = (),
+        end_ids: Callable[[], Collection[int]] = tuple,
         details: pathlib.Path | None = None,
     ):
         self._run, self._network, self._mesh, self._suite = run, network, mesh, suite
-        self._model, self._ends, self._details = model, tuple(end_ids), details
+        self._model, self._end_ids, self._details = model, end_ids, details
         self._scorer = Scorer(run, network, mesh)
         self._both = isinstance(network, EncoderDecoder)
         self._scored: dict[tuple[str, str], _Scored] = {}
@@ -110,7 +111,7 @@ class SuiteScores:
                 sampling=Sampling(
                     temperature=self._run.evaluation.temperature, seed=self._run.seed
                 ),
-                end_ids=self._ends,
+                end_ids=self._end_ids(),
             )
             texts.update(zip(some, said, strict=True))
         return [texts[n] for n in range(len(prompts))]

@@ -199,6 +199,9 @@ class _Program:
         if self.first:
             describe(run, self.learner, self.trained, self.mesh, start, self.source)
             self._note(start)
+        if jax.process_count() > 1:
+            # All see what the first one keeps with the run.
+            multihost_utils.sync_global_devices("noted")
         if isinstance(self.base, FrozenBase) and self.source is not None:
             params = None if start else restored.state.params
             record, opened = self.source.record, self.open_folder
