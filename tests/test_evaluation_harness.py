@@ -143,6 +143,16 @@ def test_greedy_text_equals_that_of_lm_evals_own_model(parts, theirs):
     assert ours.generate_until(args) == theirs.generate_until(args, disable_tqdm=True)
 
 
+def test_repeats_of_a_request_are_drawn_apart(parts):
+    ours = Harnessed(*parts, max_length=2048)
+    how = {"until": [], "max_gen_toks": 8, "do_sample": True, "temperature": 1.0}
+    args = instances("generate_until", [("中華民國", how)] * 72)
+    said = ours.generate_until(args)
+    # More than are continued together.
+    assert len(set(said)) > 64
+    assert ours.generate_until(args) == said
+
+
 @pytest.mark.slow
 def test_the_command_runs_a_task_file(source, tmp_path, capsys):
     lines = [

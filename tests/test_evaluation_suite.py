@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
+import jax
 import pytest
 
 from tests import data_side, hub, tiny
@@ -12,6 +14,7 @@ from twjax.config import ConfigError, Mesh, Run, Suite, load
 from twjax.evaluation.generate import generate
 from twjax.evaluation.suite import SuiteScores
 from twjax.models.network import network as declare
+from twjax.models.spec import init_weights
 from twjax.parallel.mesh import make_mesh
 from twjax.training.source import Source
 from twjax.vocab.tokenizer_load import load_vocabulary
@@ -181,6 +184,28 @@ def test_all_that_ends_a_models_texts_ends_them_in_the_loop(folder, tmp_path):
         )
         in_loop = [r for r in tiny.records(run_dir, "writing") if r["task"] == "openings"]
         assert without_step([beside]) == without_step(in_loop[-1:])
+
+
+def test_copies_of_a_prompt_are_continued_each_by_its_own_draws(folder, tmp_path):
+    run = load(Run, [folder / "run.gin"], ["Evaluation.temperature = 1.0"]).value
+    (tmp_path / "same.txt").write_text("第一條\n" * 40)
+    suite = Suite(prompts={"same": str(tmp_path / "same.txt")}, prompt_tokens=8)
+    model, network = load_vocabulary(data_side.vocabulary()), declare(run.model)
+    params = init_weights(network.specs, jax.random.key(0))
+
+    def texts(seed):
+        seeded = dataclasses.replace(run, seed=seed)
+        scores = SuiteScores(
+            seeded, network, make_mesh(run.mesh), suite, model, details=tmp_path / str(seed)
+        )
+        scores(params, 0)
+        lines = (tmp_path / str(seed) / "0/writing-same.jsonl").read_text().splitlines()
+        return [json.loads(line)["text"] for line in lines]
+
+    first = texts(1)
+    # More than are continued together.
+    assert len(first) == 40 and len(set(first)) > 32
+    assert texts(1) == first and texts(2) != first
 
 
 def imported(original, folder):

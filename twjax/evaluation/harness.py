@@ -117,12 +117,14 @@ class Harnessed(LM):
             numbers.sort(key=lambda n: -len(requests[n].args[0]))
             for first in range(0, len(numbers), _TOGETHER):
                 some = numbers[first : first + _TOGETHER]
-                said = self._continue([requests[n].args[0] for n in some], how)
+                said = self._continue([requests[n].args[0] for n in some], some, how)
                 for number, words in zip(some, said, strict=True):
                     texts[number] = words
         return texts
 
-    def _continue(self, prompts: Sequence[str], how: dict[str, Any]) -> list[str]:
+    def _continue(
+        self, prompts: Sequence[str], numbers: Sequence[int], how: dict[str, Any]
+    ) -> list[str]:
         until = how.get("until") or []
         sample = bool(how.get("do_sample")) and float(how.get("temperature") or 0) > 0
         sampling = Sampling(
@@ -141,6 +143,7 @@ class Harnessed(LM):
             sampling=sampling,
             stop=[until] if isinstance(until, str) else list(until),
             end_ids=self._ends,
+            numbers=numbers,
         )
 
     def _fitting(self, request: Request) -> Request:

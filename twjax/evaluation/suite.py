@@ -112,6 +112,7 @@ class SuiteScores:
                     temperature=self._run.evaluation.temperature, seed=self._run.seed
                 ),
                 end_ids=self._end_ids(),
+                numbers=some,
             )
             texts.update(zip(some, said, strict=True))
         return [texts[n] for n in range(len(prompts))]

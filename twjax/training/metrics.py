@@ -51,7 +51,8 @@ class MetricsLog:
     Device scalars are queued and fetched together when the next step is already dispatched, so
     that logging never makes a device wait. Only the process with `write` writes files. Opening
     drops what the files hold beyond `step`, and an evaluation at `step` that lacks one of `keys`,
-    (kind, task) of the records of a whole one; with `anew` all that they hold. TensorBoard shows `settings` as a text.
+    (kind, task) of the records of a whole one; with `anew` all that they hold. TensorBoard shows
+    `settings` as a text.
     """
 
     def __init__(
