@@ -11,12 +11,14 @@ import pytest
 from tests import data_side, hub, tiny
 from twjax.cli import main
 from twjax.config import ConfigError, Mesh, Run, Suite, load
+from twjax.evaluation.choice import text_request
 from twjax.evaluation.generate import generate
+from twjax.evaluation.scoring import Scorer
 from twjax.evaluation.suite import SuiteScores
 from twjax.models.network import network as declare
 from twjax.models.spec import init_weights
 from twjax.parallel.mesh import make_mesh
-from twjax.training.source import Source
+from twjax.training.source import Source, plain_run
 from twjax.vocab.tokenizer_load import load_vocabulary
 
 QUESTION = {"question": "第一條？", "options": {"A": "本法", "B": "施行"}, "answer": "A"}
@@ -206,6 +208,21 @@ def test_copies_of_a_prompt_are_continued_each_by_its_own_draws(folder, tmp_path
     # More than are continued together.
     assert len(first) == 40 and len(set(first)) > 32
     assert texts(1) == first and texts(2) != first
+
+
+def test_an_encoder_decoder_answers_a_probe_as_it_does_a_question(folder, tmp_path):
+    run, model = load(Run, [folder / "run.gin"]).value, load_vocabulary(data_side.vocabulary())
+    shape = {"encoder_layers": 2, "positions": "relative", "num_kv_heads": run.model.num_heads}
+    run = plain_run(dataclasses.replace(run.model, **shape), "none")
+    suite = Suite(probes={"identity": str(folder / "probes.jsonl")})
+    network, mesh = declare(run.model), make_mesh(run.mesh)
+    params = init_weights(network.specs, jax.random.key(0))
+    SuiteScores(run, network, mesh, suite, model, details=tmp_path)(params, 0)
+    found = json.loads((tmp_path / "0/probes-identity.jsonl").read_text())
+    ends = [*PROBE["right"], *PROBE["wrong"]]
+    asked = [text_request(model, PROBE["prompt"], end, both=True) for end in ends]
+    scores = [score.log_likelihood for score in Scorer(run, network, mesh)(params, asked)]
+    assert found == {"id": PROBE["id"], **dict(zip(ends, scores, strict=True))}
 
 
 def imported(original, folder):

@@ -151,7 +151,8 @@ class SuiteScores:
             ]
             return pairs.pairs_record(some, scores, step, name), found
 
-        self._scored["pairs", name] = pairs.pair_requests(some, self._model), make
+        requests = pairs.pair_requests(some, self._model, both=self._both)
+        self._scored["pairs", name] = requests, make
 
     def _probes(self, name: str, path: str) -> None:
         some = _spread(pairs.read_probes(find(path)), self._suite.limit)
@@ -164,7 +165,8 @@ class SuiteScores:
             ]
             return pairs.probes_record(some, scores, step, name), found
 
-        self._scored["probes", name] = pairs.probe_requests(some, self._model), make
+        requests = pairs.probe_requests(some, self._model, both=self._both)
+        self._scored["probes", name] = requests, make
 
     def _texts(self, name: str, path: str) -> None:
         lines = find(path).read_text(encoding="utf-8").splitlines()
