@@ -19,7 +19,7 @@ import pytest
 from tests import tiny
 from twjax import storage
 from twjax.config import Checkpoint, ConfigError
-from twjax.evaluation import follow
+from twjax.evaluation import follow, records
 from twjax.evaluation.records import Records
 from twjax.models.network import network as declare
 from twjax.parallel.mesh import make_mesh
@@ -102,6 +102,7 @@ def test_kill_dash_nine_of_the_follower_neither_repeats_nor_loses(config, unbrok
     one = tiny.twjax("eval", run_dir, "--record", "--rows", 4)
     assert one.returncode == 0, one.stderr
     assert (STEPS, "b") in recorded(run_dir)
+    assert f"step {STEPS} has a (eval) already; not recorded again." in one.stderr
 
 
 @pytest.mark.slow
@@ -237,6 +238,54 @@ def test_the_newest_comes_first_and_those_before_it_after(tmp_path):
     assert not seen and len(tally.evaluated) == 2
     records = storage.read_json_lines(run_dir / "evaluations.jsonl")
     assert [r["step"] for r in records if r["kind"] == "pairs"] == [40, 20]
+
+
+def exam(shots, seen):
+    def score(params, step):
+        seen.append((step, shots))
+        return [{"kind": "choice", "task": "exam", "shots": shots, "accuracy": 0.25}]
+
+    key = ("choice", "exam")
+    return [follow.Part(frozenset({key}), score, {key: {"shots": shots}})]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_another_suite_is_evaluated_where_the_log_tells_it_apart(
+    apart, tmp_path, monkeypatch, capsys
+):
+    """What is asked otherwise under the same name is another evaluation, or is said to be none."""
+
+    def key_of(record):
+        return record["kind"], record["task"], record.get("shots") if apart else None
+
+    for module in (records, follow):
+        monkeypatch.setattr(module, "key_of", key_of)
+    run_dir, seen = fake_run(tmp_path / "run", [10, 20]), []
+    ledger.append(run_dir, "finish", 20)
+    for shots in (0, 0, 5, 5):
+        follow.Follower(run_dir, reader(run_dir), exam(shots, seen)).follow()
+    said = capsys.readouterr().err
+    there = storage.read_json_lines(run_dir / "evaluations.jsonl")
+    found = [(r["step"], r["shots"]) for r in there]
+    told = "exam (choice) was evaluated with other settings at 2 step(s), and isn't again"
+    if apart:
+        assert found == seen == [(20, 0), (10, 0), (20, 5), (10, 5)] and told not in said
+    else:
+        # Once by each follower.
+        assert found == seen == [(20, 0), (10, 0)] and said.count(told) == 2
+    # A step without any is evaluated, whatever others have.
+    add_checkpoint(run_dir, 30)
+    follow.Follower(run_dir, reader(run_dir), exam(5, seen)).follow()
+    assert seen[len(found) :] == [(30, 5)]
+
+
+def test_a_record_that_does_not_say_how_it_was_asked_is_not_waited_for(tmp_path):
+    run_dir, seen = fake_run(tmp_path / "run", [10]), []
+    ledger.append(run_dir, "finish", 10)
+    (part,) = scores(seen)
+    part = follow.Part(part.keys | {("eval", "b")}, part.score)
+    assert follow.Follower(run_dir, reader(run_dir), [part]).follow().evaluated == {10}
+    assert seen == [10]
 
 
 def test_a_checkpoint_that_goes_while_it_is_read_counts_for_nothing(tmp_path, capsys):

@@ -15,6 +15,7 @@ from twjax.evaluation.choice import text_request
 from twjax.evaluation.generate import generate
 from twjax.evaluation.scoring import Scorer
 from twjax.evaluation.suite import SuiteScores
+from twjax.evaluation.watch import open_scores
 from twjax.models.network import network as declare
 from twjax.models.spec import init_weights
 from twjax.parallel.mesh import make_mesh
@@ -186,6 +187,23 @@ def test_all_that_ends_a_models_texts_ends_them_in_the_loop(folder, tmp_path):
         )
         in_loop = [r for r in tiny.records(run_dir, "writing") if r["task"] == "openings"]
         assert without_step([beside]) == without_step(in_loop[-1:])
+
+
+def test_records_say_what_is_known_of_them_beforehand(folder):
+    run, suite = (load(kind, [folder / f"{name}.gin"]).value
+                  for kind, name in ((Run, "run"), (Suite, "suite")))  # fmt: skip
+    model, network = load_vocabulary(data_side.vocabulary()), declare(run.model)
+    params, mesh = init_weights(network.specs, jax.random.key(0)), make_mesh(run.mesh)
+    suite = dataclasses.replace(suite, shots=1)
+    scores = SuiteScores(run, network, mesh, suite, model)
+    with jax.set_mesh(mesh):
+        held_out, _ = open_scores(run, network, mesh)
+        records = {(r["kind"], r["task"]): r for r in scores(params, 0)}
+        records |= {("eval", r["task"]): r for r in held_out(params, 0)}
+    settings = scores.settings | held_out.settings
+    assert settings.keys() == records.keys() and ("eval", "b") in settings
+    assert all(settings[key] and records[key] | settings[key] == records[key] for key in records)
+    assert settings["choice", "exam"]["shots"] == 1
 
 
 def test_copies_of_a_prompt_are_continued_each_by_its_own_draws(folder, tmp_path):

@@ -161,7 +161,8 @@ def run(args: argparse.Namespace) -> int:
                 vocabulary=source.vocabulary,
                 config_name=args.config or str(source.directory / "config.gin"),
             )
-            parts.append(follow.Part(frozenset(("eval", task) for task in tasks), scores))
+            keys = frozenset(("eval", task) for task in tasks)
+            parts.append(follow.Part(keys, scores, scores.settings))
         if suite is not None:
             model = open_vocabulary(config.data.vocabulary, config, source.vocabulary)
             others = SuiteScores(
@@ -173,7 +174,7 @@ def run(args: argparse.Namespace) -> int:
                 end_ids=lambda: end_ids(source.directory),
                 details=args.details,
             )
-            parts.append(follow.Part(others.keys, others))
+            parts.append(follow.Part(others.keys, others, others.settings))
         read = source.reader(network, mesh, args.weights)
         if args.follow:
             with follow.only_follower(source.directory):

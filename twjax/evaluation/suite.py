@@ -58,6 +58,8 @@ class SuiteScores:
         self._both = isinstance(network, EncoderDecoder)
         self._scored: dict[tuple[str, str], _Scored] = {}
         self._prompts: dict[str, list[str]] = {}
+        # What the record of each (kind, task) will say of what is asked.
+        self.settings: dict[tuple[str, str], dict[str, Any]] = {}
         problems: list[str] = []
         for kind, sets, open_one in (
             ("choice", suite.choice, self._choice),
@@ -140,6 +142,12 @@ class SuiteScores:
             return choice.record(scores), choice.answers(scores)
 
         self._scored["choice", name] = choice.flat(), make
+        self.settings["choice", name] = {
+            "style": choice.form.style,
+            "wording": choice.form.wording,
+            "shots": choice.shots,
+            "items": len(choice.items),
+        }
 
     def _pairs(self, name: str, path: str) -> None:
         some = _spread(pairs.read_pairs(find(path)), self._suite.limit)
@@ -153,6 +161,7 @@ class SuiteScores:
 
         requests = pairs.pair_requests(some, self._model, both=self._both)
         self._scored["pairs", name] = requests, make
+        self.settings["pairs", name] = {"pairs": len(some)}
 
     def _probes(self, name: str, path: str) -> None:
         some = _spread(pairs.read_probes(find(path)), self._suite.limit)
@@ -167,6 +176,7 @@ class SuiteScores:
 
         requests = pairs.probe_requests(some, self._model, both=self._both)
         self._scored["probes", name] = requests, make
+        self.settings["probes", name] = {"probes": len(some)}
 
     def _texts(self, name: str, path: str) -> None:
         lines = find(path).read_text(encoding="utf-8").splitlines()
@@ -174,6 +184,7 @@ class SuiteScores:
         if not prompts:
             raise ValueError(f"{path} has no prompts; write one a line.")
         self._prompts[name] = _spread(prompts, self._suite.limit)
+        self.settings["writing", name] = {"texts": len(self._prompts[name])}
 
     def _write(self, step: int, name: str, lines: Iterable[Record]) -> None:
         if self._details is None or jax.process_index() != 0:
