@@ -19,7 +19,7 @@ import pytest
 from tests import tiny
 from twjax import storage
 from twjax.config import Checkpoint, ConfigError
-from twjax.evaluation import follow
+from twjax.evaluation import follow, records
 from twjax.evaluation.batching import NotANumber
 from twjax.evaluation.records import Records
 from twjax.models.network import network as declare
@@ -103,6 +103,30 @@ def test_kill_dash_nine_of_the_follower_neither_repeats_nor_loses(config, unbrok
     one = tiny.twjax("eval", run_dir, "--record", "--rows", 4)
     assert one.returncode == 0, one.stderr
     assert (STEPS, "b") in recorded(run_dir)
+    assert f"step {STEPS} has a (eval) already; not recorded again." in one.stderr
+
+
+@pytest.mark.slow
+def test_several_processes_record_what_one_does(unbroken, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(unbroken[0], run_dir)
+    command = ["-m", "launch.local", "--hosts", "2", "--", "eval", run_dir, "--record"]
+    done = subprocess.run(
+        [sys.executable, *map(str, command), "--rows", "4"],
+        env=tiny.environment(),
+        capture_output=True,
+        text=True,
+        # A process that waits for one that is gone does so for five minutes.
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(f"at step {STEPS}") == 1
+    found = recorded(run_dir)
+    assert found.keys() == {(STEPS, "a"), (STEPS, "b")}
+    logged = {r["task"]: r for r in tiny.records(run_dir, "eval") if r["step"] == STEPS}
+    for (_, task), record in found.items():
+        assert record["train_tokens"] == logged[task]["train_tokens"] and record["rows"] == 4
 
 
 @pytest.mark.slow
@@ -215,6 +239,54 @@ def test_the_newest_comes_first_and_those_before_it_after(tmp_path):
     assert not seen and len(tally.evaluated) == 2
     records = storage.read_json_lines(run_dir / "evaluations.jsonl")
     assert [r["step"] for r in records if r["kind"] == "pairs"] == [40, 20]
+
+
+def exam(shots, seen):
+    def score(params, step):
+        seen.append((step, shots))
+        return [{"kind": "choice", "task": "exam", "shots": shots, "accuracy": 0.25}]
+
+    key = ("choice", "exam")
+    return [follow.Part(frozenset({key}), score, {key: {"shots": shots}})]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_another_suite_is_evaluated_where_the_log_tells_it_apart(
+    apart, tmp_path, monkeypatch, capsys
+):
+    """What is asked otherwise under the same name is another evaluation, or is said to be none."""
+
+    def key_of(record):
+        return record["kind"], record["task"], record.get("shots") if apart else None
+
+    for module in (records, follow):
+        monkeypatch.setattr(module, "key_of", key_of)
+    run_dir, seen = fake_run(tmp_path / "run", [10, 20]), []
+    ledger.append(run_dir, "finish", 20)
+    for shots in (0, 0, 5, 5):
+        follow.Follower(run_dir, reader(run_dir), exam(shots, seen)).follow()
+    said = capsys.readouterr().err
+    there = storage.read_json_lines(run_dir / "evaluations.jsonl")
+    found = [(r["step"], r["shots"]) for r in there]
+    told = "exam (choice) was evaluated with other settings at 2 step(s), and isn't again"
+    if apart:
+        assert found == seen == [(20, 0), (10, 0), (20, 5), (10, 5)] and told not in said
+    else:
+        # Once by each follower.
+        assert found == seen == [(20, 0), (10, 0)] and said.count(told) == 2
+    # A step without any is evaluated, whatever others have.
+    add_checkpoint(run_dir, 30)
+    follow.Follower(run_dir, reader(run_dir), exam(5, seen)).follow()
+    assert seen[len(found) :] == [(30, 5)]
+
+
+def test_a_record_that_does_not_say_how_it_was_asked_is_not_waited_for(tmp_path):
+    run_dir, seen = fake_run(tmp_path / "run", [10]), []
+    ledger.append(run_dir, "finish", 10)
+    (part,) = scores(seen)
+    part = follow.Part(part.keys | {("eval", "b")}, part.score)
+    assert follow.Follower(run_dir, reader(run_dir), [part]).follow().evaluated == {10}
+    assert seen == [10]
 
 
 def test_a_checkpoint_that_goes_while_it_is_read_counts_for_nothing(tmp_path, capsys):

@@ -184,6 +184,16 @@ def test_a_prompt_is_cut_at_its_left_to_leave_room_for_its_text(parts, theirs):
         ours.generate_until(instances("generate_until", [(short, how | {"max_gen_toks": 24})]))
 
 
+def test_repeats_of_a_request_are_drawn_apart(parts):
+    ours = Harnessed(*parts, max_length=2048)
+    how = {"until": [], "max_gen_toks": 8, "do_sample": True, "temperature": 1.0}
+    args = instances("generate_until", [("中華民國", how)] * 72)
+    said = ours.generate_until(args)
+    # More than are continued together.
+    assert len(set(said)) > 64
+    assert ours.generate_until(args) == said
+
+
 @pytest.mark.slow
 def test_the_command_runs_a_task_file(source, tmp_path, capsys):
     lines = [

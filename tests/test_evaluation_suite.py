@@ -11,18 +11,21 @@ import jax
 import numpy as np
 import pytest
 
-from tests import data_side, tiny
+from tests import data_side, hub, tiny
 from twjax.cli import main
 from twjax.cli.evaluate_table import table
-from twjax.config import ConfigError, Run, Suite, load
+from twjax.config import ConfigError, Mesh, Run, Suite, load
 from twjax.evaluation.batching import NotANumber
-from twjax.evaluation.scoring import Scored
+from twjax.evaluation.choice import text_request
+from twjax.evaluation.generate import generate
+from twjax.evaluation.scoring import Scored, Scorer
 from twjax.evaluation.suite import SuiteScores
-from twjax.evaluation.watch import Watch
+from twjax.evaluation.watch import Watch, open_scores
 from twjax.models.network import network as declare
 from twjax.models.spec import init_weights
 from twjax.parallel.mesh import make_mesh
 from twjax.training.metrics import MetricsLog
+from twjax.training.source import Source, plain_run
 from twjax.vocab.tokenizer_load import load_vocabulary
 
 QUESTION = {"question": "第一條？", "options": {"A": "本法", "B": "施行"}, "answer": "A"}
@@ -126,6 +129,129 @@ def test_a_suite_scores_alike_in_the_loop_and_beside_it(folder, capsys):
     assert "bits/byte" not in capsys.readouterr().out
     assert main(["eval", str(run_dir), "--set", "Suite.limit = 1"]) == 1
     assert "--set changes the suite that --suite names" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_of_a_suite_alone_goes_on_without_evaluating_again(folder, tmp_path, capsys):
+    def train(*more):
+        sets = [part for b in [*SHORT, "Evaluation.tasks = ()", *more] for part in ("--set", b)]
+        assert main(["train", str(folder / "run.gin"), "--run-dir", str(tmp_path), *sets]) == 0
+        done = capsys.readouterr().err
+        kinds = ("choice", "pairs", "probes", "writing")
+        return done.count("choice exam: "), {k: tiny.records(tmp_path, k) for k in kinds}
+
+    looked, first = train()
+    assert looked == 2 and [len(records) for records in first.values()] == [2, 2, 2, 4]
+    # All is done; then more steps.
+    assert train() == (0, first)
+    looked, more = train("Run.steps = 6")
+    assert looked == 1
+    assert {k: [r for r in records if r["step"] <= 4] for k, records in more.items()} == first
+    assert [r["step"] for r in more["choice"]] == [0, 4, 6]
+    # A kill in the middle of the last evaluation.
+    log = tmp_path / "metrics.jsonl"
+    torn = [
+        line for line in log.open() if json.loads(line)["kind"] != "probes" or '": 6' not in line
+    ]
+    log.write_text("".join(torn))
+    assert train("Run.steps = 6") == (1, more)
+
+
+@pytest.mark.slow
+def test_all_that_ends_a_models_texts_ends_them_in_the_loop(folder, tmp_path):
+    """A model that talks in turns has an id of its own at the end of each, beside EOS."""
+    prompt, model = "第一條", load_vocabulary(data_side.vocabulary())
+    weights = {name: 4 * w for name, w in hub.tensors(vocab=model.vocab_size).items()}
+    original = hub.write(tmp_path / "hub", weights, vocab_size=model.vocab_size)
+    source = Source.open(imported(original, tmp_path / "model"))
+    network, mesh = declare(source.run.model), make_mesh(Mesh())
+    begun = [[*model.start, *model.encode(prompt)]]
+    said = generate(network, source.params(network, mesh), begun, tokens=4, mesh=mesh)[0]
+    end = next(id for id in said if id != said[0])
+    ends = json.dumps({"eos_token_id": [model.eos_id, end]})
+    (original / "generation_config.json").write_text(ends)
+    runs = {f"hf:{original}": "direct", f"run:{imported(original, tmp_path / 'chat')}": "imported"}
+    for init, name in runs.items():
+        sets = [*SHORT, f"Run.init = '{init}'", "Suite.prompt_tokens = 4"]
+        sets = [part for binding in sets for part in ("--set", binding)]
+        run_dir = tmp_path / name
+        assert main(["train", str(folder / "run.gin"), "--run-dir", str(run_dir), *sets]) == 0
+        first, last = (
+            json.loads((run_dir / f"samples/{step}.jsonl").read_text())["text"] for step in (0, 4)
+        )
+        assert first == model.decode(said[: said.index(end)], continued=True)
+        arguments = ["eval", run_dir, "--suite", folder / "suite.gin", "--set",
+                     "Suite.prompt_tokens = 4", "--details", run_dir / "details",
+                     "--json", run_dir / "scores.json"]  # fmt: skip
+        assert main([str(a) for a in arguments]) == 0
+        written = (run_dir / "details/4/writing-openings.jsonl").read_text().splitlines()
+        assert json.loads(written[0]) == {"prompt": prompt, "text": last}
+        (beside,) = (
+            record
+            for record in json.loads((run_dir / "scores.json").read_text())["scores"]
+            if record.get("kind") == "writing"
+        )
+        in_loop = [r for r in tiny.records(run_dir, "writing") if r["task"] == "openings"]
+        assert without_step([beside]) == without_step(in_loop[-1:])
+
+
+def test_records_say_what_is_known_of_them_beforehand(folder):
+    run, suite = (load(kind, [folder / f"{name}.gin"]).value
+                  for kind, name in ((Run, "run"), (Suite, "suite")))  # fmt: skip
+    model, network = load_vocabulary(data_side.vocabulary()), declare(run.model)
+    params, mesh = init_weights(network.specs, jax.random.key(0)), make_mesh(run.mesh)
+    suite = dataclasses.replace(suite, shots=1)
+    scores = SuiteScores(run, network, mesh, suite, model)
+    with jax.set_mesh(mesh):
+        held_out, _ = open_scores(run, network, mesh)
+        records = {(r["kind"], r["task"]): r for r in scores(params, 0)}
+        records |= {("eval", r["task"]): r for r in held_out(params, 0)}
+    settings = scores.settings | held_out.settings
+    assert settings.keys() == records.keys() and ("eval", "b") in settings
+    assert all(settings[key] and records[key] | settings[key] == records[key] for key in records)
+    assert settings["choice", "exam"]["shots"] == 1
+
+
+def test_copies_of_a_prompt_are_continued_each_by_its_own_draws(folder, tmp_path):
+    run = load(Run, [folder / "run.gin"], ["Evaluation.temperature = 1.0"]).value
+    (tmp_path / "same.txt").write_text("第一條\n" * 40)
+    suite = Suite(prompts={"same": str(tmp_path / "same.txt")}, prompt_tokens=8)
+    model, network = load_vocabulary(data_side.vocabulary()), declare(run.model)
+    params = init_weights(network.specs, jax.random.key(0))
+
+    def texts(seed):
+        seeded = dataclasses.replace(run, seed=seed)
+        scores = SuiteScores(
+            seeded, network, make_mesh(run.mesh), suite, model, details=tmp_path / str(seed)
+        )
+        scores(params, 0)
+        lines = (tmp_path / str(seed) / "0/writing-same.jsonl").read_text().splitlines()
+        return [json.loads(line)["text"] for line in lines]
+
+    first = texts(1)
+    # More than are continued together.
+    assert len(first) == 40 and len(set(first)) > 32
+    assert texts(1) == first and texts(2) != first
+
+
+def test_an_encoder_decoder_answers_a_probe_as_it_does_a_question(folder, tmp_path):
+    run, model = load(Run, [folder / "run.gin"]).value, load_vocabulary(data_side.vocabulary())
+    shape = {"encoder_layers": 2, "positions": "relative", "num_kv_heads": run.model.num_heads}
+    run = plain_run(dataclasses.replace(run.model, **shape), "none")
+    suite = Suite(probes={"identity": str(folder / "probes.jsonl")})
+    network, mesh = declare(run.model), make_mesh(run.mesh)
+    params = init_weights(network.specs, jax.random.key(0))
+    SuiteScores(run, network, mesh, suite, model, details=tmp_path)(params, 0)
+    found = json.loads((tmp_path / "0/probes-identity.jsonl").read_text())
+    ends = [*PROBE["right"], *PROBE["wrong"]]
+    asked = [text_request(model, PROBE["prompt"], end, both=True) for end in ends]
+    scores = [score.log_likelihood for score in Scorer(run, network, mesh)(params, asked)]
+    assert found == {"id": PROBE["id"], **dict(zip(ends, scores, strict=True))}
+
+
+def imported(original, folder):
+    assert main(["convert", "from-hf", str(original), str(folder)]) == 0
+    return folder
 
 
 def test_all_that_is_wrong_with_a_suite_is_said_at_once(folder):

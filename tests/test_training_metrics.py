@@ -27,7 +27,8 @@ def logged(tmp_path) -> pathlib.Path:
 
 
 def kept(folder: pathlib.Path, step: int, tasks: tuple[str, ...], **options: Any):
-    log = MetricsLog(folder, step=step, tokens=0, tasks=tasks, rows=lambda _: {}, **options)
+    keys = {("eval", task) for task in tasks}
+    log = MetricsLog(folder, step=step, tokens=0, keys=keys, rows=lambda _: {}, **options)
     log.close()
     records = [json.loads(line) for line in (folder / FILE).read_text().splitlines()]
     evaluated = [(r["step"], r["task"]) for r in records if r["kind"] == "eval"]
@@ -50,6 +51,32 @@ def test_another_task_to_evaluate_takes_no_earlier_evaluation_away(logged):
 def test_a_log_that_begins_anew_holds_nothing(logged):
     log, evaluated, steps = kept(logged, 0, ("a", "b"), anew=True)
     assert not evaluated and not steps and not log.was_evaluated(0)
+
+
+def test_an_evaluation_without_held_out_rows_is_whole_when_all_else_is_there(tmp_path):
+    keys = {("choice", "exam"), ("pairs", "exam"), ("writing", "samples")}
+    whole = [
+        {"kind": kind, "step": step, "task": task}
+        for step in (0, 10)
+        for kind, task in sorted(keys)
+    ]
+
+    def opened(records):
+        (tmp_path / FILE).write_text("".join(json.dumps(r) + "\n" for r in records))
+        log = MetricsLog(tmp_path, step=10, tokens=0, keys=keys, rows=lambda _: {})
+        log.close()
+        left = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()]
+        return log, left
+
+    log, left = opened(whole)
+    assert log.was_evaluated(10) and left == whole
+    # A kill in its middle: it is done again as a whole.
+    step = {"kind": "train", "step": 10, "loss": 1.0}
+    for lost in range(3):
+        cut = [step, *(r for n, r in enumerate(whole) if n != 3 + lost)]
+        log, left = opened(cut)
+        assert not log.was_evaluated(10) and log.was_evaluated(0)
+        assert left == [step, *whole[:3]]
 
 
 def test_the_time_of_pauses_is_kept_apart(tmp_path):

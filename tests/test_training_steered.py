@@ -16,7 +16,10 @@ from tests import changing, tiny
 from tests.changing import STEPS, command, decided, events, train
 from tests.tracking_side import Desk, logged
 from twjax import storage
+from twjax.report.provenance import consumed
+from twjax.report.read import read_run
 from twjax.report.sending import points
+from twjax.report.trunk import whole_run
 
 pytestmark = pytest.mark.slow
 
@@ -120,6 +123,11 @@ def test_a_branch_repeats_the_trunk_until_it_decays(config, unbroken, tmp_path):
     assert tiny.losses(same) == {s: loss for s, loss in theirs.items() if s > 35}
     later = {key: value for key, value in decided(trunk).items() if key[1] > 35}
     assert decided(same) == later
+    # Reports have the whole way, though its own log begins with step 36.
+    whole, there = whole_run(same), read_run(trunk)
+    assert whole.bits_per_byte == there.bits_per_byte and set(there.bits_per_byte["b"]) > {0}
+    assert whole.rows == there.rows and whole.row_steps == there.row_steps
+    assert consumed(whole) == consumed(there)
     # It goes on without the option, and from another place only elsewhere.
     assert "all 50 steps are done" in train(
         config, branch, "Run.steps = 50", f"Schedule.decay_fraction = {15 / 50}"

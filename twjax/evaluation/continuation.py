@@ -105,10 +105,12 @@ def continue_prompts(
     stop: Sequence[str] = (),
     end_ids: Collection[int] = (),
     write: Callable[[str], None] | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> list[str]:
     """Returns the text that the network adds to each prompt, a text or its ids, up to its end.
 
-    EOS, an id of `end_ids` or a string of `stop` ends it; none of them is in the text.
+    EOS, an id of `end_ids` or a string of `stop` ends it; none of them is in the text. Who
+    continues prompts in several calls gives their `numbers` among all: draws follow from them.
 
     `write` gets the text of a single prompt as it comes.
     """
@@ -127,6 +129,7 @@ def continue_prompts(
         dtype=run.step.dtype,
         attention=run.step.attention,
         at_once=TOKENS_A_CALL if write is None else 1,
+        numbers=numbers,
     ):
         for writer, ids in zip(writers, columns.tolist(), strict=True):
             for id in ids:

@@ -74,10 +74,12 @@ def stream(
     dtype: str = "float32",
     attention: str = "auto",
     at_once: int = TOKENS_A_CALL,
+    numbers: Sequence[int] | None = None,
 ) -> Iterator[np.ndarray]:
     """Yields the next `at_once` ids of all prompts, int32 [prompts, at_once], `tokens` in all.
 
-    Nothing ends a row here; who has seen enough stops asking. Each process gets all rows.
+    Nothing ends a row here; who has seen enough stops asking. Each process gets all rows. What is
+    drawn for a prompt follows from the seed and its one of `numbers`, by default its place here.
     """
     if not prompts:
         return
@@ -86,6 +88,8 @@ def stream(
     room = tokens_BS.shape[1] + tokens
     kind = choose_attention(attention, mesh.devices.flat[0].platform)
     seed, sampling = np.uint32(sampling.seed), dataclasses.replace(sampling, seed=0)
+    numbers_B = np.arange(len(tokens_BS), dtype=np.int32)
+    numbers_B[: len(prompts)] = range(len(prompts)) if numbers is None else numbers
     with jax.set_mesh(mesh):
         params = cast_weights(network, params, dtype)
         penalised = sampling.repetition_penalty != 1.0
@@ -93,7 +97,9 @@ def stream(
     for first in range(0, tokens, at_once):
         count = min(at_once, tokens - first)
         with jax.set_mesh(mesh):
-            new_BT, state = _more(network, params, state, seed, count, sampling, replicated(mesh))
+            new_BT, state = _more(
+                network, params, state, seed, count, sampling, replicated(mesh), numbers_B
+            )
         # Whole on every device, so that each process can read it.
         yield np.asarray(new_BT)[: len(prompts)]
 
@@ -201,11 +207,12 @@ def _more(
     count: int,
     sampling: Sampling,
     out: jax.sharding.NamedSharding,
+    numbers_B: jax.Array,
 ) -> tuple[jax.Array, _State]:
     """Returns `count` new ids of every row [B, count]."""
 
     def one(state: _State, _: None) -> tuple[_State, jax.Array]:
-        chosen_B = choose(state.logits_BV, state.seen_BV, state.index, seed, sampling)
+        chosen_B = choose(state.logits_BV, state.seen_BV, state.index, seed, sampling, numbers_B)
         seen_BV = state.seen_BV
         if seen_BV is not None:
             seen_BV = seen_BV.at[jnp.arange(chosen_B.shape[0]), chosen_B].set(True)

@@ -120,12 +120,14 @@ class Harnessed(LM):
             numbers.sort(key=lambda n: -len(prompts[n]))
             for first in range(0, len(numbers), _TOGETHER):
                 some = numbers[first : first + _TOGETHER]
-                said = self._continue([prompts[n] for n in some], how)
+                said = self._continue([prompts[n] for n in some], some, how)
                 for number, words in zip(some, said, strict=True):
                     texts[number] = words
         return texts
 
-    def _continue(self, prompts: Sequence[list[int]], how: dict[str, Any]) -> list[str]:
+    def _continue(
+        self, prompts: Sequence[list[int]], numbers: Sequence[int], how: dict[str, Any]
+    ) -> list[str]:
         until = how.get("until") or []
         sample = bool(how.get("do_sample")) and float(how.get("temperature") or 0) > 0
         sampling = Sampling(
@@ -153,6 +155,7 @@ class Harnessed(LM):
             sampling=sampling,
             stop=[until] if isinstance(until, str) else list(until),
             end_ids=self._ends,
+            numbers=numbers,
         )
 
     def _fitting(self, request: Request) -> Request:

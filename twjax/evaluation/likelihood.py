@@ -68,6 +68,14 @@ class Evaluator:
             out_shardings=replicated(mesh),
         )
 
+    @property
+    def settings(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """What the record of each (kind, task) will say of what is asked."""
+        return {
+            ("eval", name): {"rows": task.rows, "bytes": task.text_bytes}
+            for name, task in self._tasks.items()
+        }
+
     def __call__(self, params: Any, step: int) -> list[dict[str, Any]]:
         """Returns one record a task, in the tasks' order.
 

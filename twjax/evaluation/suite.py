@@ -39,7 +39,8 @@ _Scored = tuple[list[Request], Callable[[list[Scored], int], tuple[Record, list[
 class SuiteScores:
     """Scores parameters on all parts of a suite.
 
-    `model` is the vocabulary that the run is trained with. With `details` each question's, pair's
+    `model` is the vocabulary that the run is trained with; `end_ids` tells which ids end a text
+    beside its EOS, and is asked when texts are written. With `details` each question's, pair's
     and probe's log-likelihoods are written to `details`/<step>/<kind>-<name>.jsonl, and texts as
     well. Everything that is wrong is raised in one ValueError, before any device work.
     """
@@ -52,17 +53,19 @@ class SuiteScores:
         suite: Suite,
         model: Tokenizer,
         *,
-        end_ids: Collection[int] = (),
+        end_ids: Callable[[], Collection[int]] = tuple,
         details: pathlib.Path | None = None,
     ):
         self._run, self._network, self._mesh, self._suite = run, network, mesh, suite
-        self._model, self._ends, self._details = model, tuple(end_ids), details
+        self._model, self._end_ids, self._details = model, end_ids, details
         self._scorer = Scorer(run, network, mesh)
         most = suite.max_length or run.data.longest
         self._most = min(most, run.model.max_positions or most)
         self._both = isinstance(network, EncoderDecoder)
         self._scored: dict[tuple[str, str], _Scored] = {}
         self._prompts: dict[str, list[str]] = {}
+        # What the record of each (kind, task) will say of what is asked.
+        self.settings: dict[tuple[str, str], dict[str, Any]] = {}
         problems: list[str] = []
         for kind, sets, open_one in (
             ("choice", suite.choice, self._choice),
@@ -129,7 +132,8 @@ class SuiteScores:
                 sampling=Sampling(
                     temperature=self._run.evaluation.temperature, seed=self._run.seed
                 ),
-                end_ids=self._ends,
+                end_ids=self._end_ids(),
+                numbers=some,
             )
             texts.update(zip(some, said, strict=True))
         return [texts[n] for n in range(len(prompts))]
@@ -157,6 +161,12 @@ class SuiteScores:
             return choice.record(scores), choice.answers(scores)
 
         self._scored["choice", name] = choice.flat(), make
+        self.settings["choice", name] = {
+            "style": choice.form.style,
+            "wording": choice.form.wording,
+            "shots": choice.shots,
+            "items": len(choice.items),
+        }
 
     def _pairs(self, name: str, path: str) -> None:
         some = _spread(pairs.read_pairs(find(path)), self._suite.limit)
@@ -168,9 +178,10 @@ class SuiteScores:
             ]
             return pairs.pairs_record(some, scores, step, name), found
 
-        requests = pairs.pair_requests(some, self._model)
+        requests = pairs.pair_requests(some, self._model, both=self._both)
         self._scorer.check(requests, [p.id for p in some for _ in range(2)])
         self._scored["pairs", name] = requests, make
+        self.settings["pairs", name] = {"pairs": len(some)}
 
     def _probes(self, name: str, path: str) -> None:
         some = _spread(pairs.read_probes(find(path)), self._suite.limit)
@@ -183,9 +194,10 @@ class SuiteScores:
             ]
             return pairs.probes_record(some, scores, step, name), found
 
-        requests = pairs.probe_requests(some, self._model)
+        requests = pairs.probe_requests(some, self._model, both=self._both)
         self._scorer.check(requests, [p.id for p in some for _ in (*p.right, *p.wrong)])
         self._scored["probes", name] = requests, make
+        self.settings["probes", name] = {"probes": len(some)}
 
     def _texts(self, name: str, path: str) -> None:
         lines = find(path).read_text(encoding="utf-8").splitlines()
@@ -196,6 +208,7 @@ class SuiteScores:
         rows = [prompt_ids(self._model, prompt, both=self._both) for prompt in prompts]
         require_positions(self._network, rows, self._suite.prompt_tokens)
         self._prompts[name] = prompts
+        self.settings["writing", name] = {"texts": len(prompts)}
 
     def _write(self, step: int, name: str, lines: Iterable[Record]) -> None:
         if self._details is None or jax.process_index() != 0:

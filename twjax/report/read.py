@@ -31,8 +31,14 @@ _MOST_STEPS, _LARGEST = 10**15, 10**100
 # Kinds of evaluations beside bits-per-byte.
 KINDS = ("choice", "pairs", "probes", "writing", "generation")
 
+# What follows the name of a domain whose bits per byte `twjax eval` took on other rows.
+BESIDE = " (twjax eval)"
+
 # {kind: {name: {step: record}}}
 Results = dict[str, dict[str, dict[int, dict[str, Any]]]]
+# A kind, a task, and the number of examples that stand before a question.
+Key = tuple[str, str, int]
+Evaluated = dict[Key, dict[int, dict[str, Any]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +56,14 @@ class RunLog:
 
     `steps` and each list of `columns` are of one length, a value a logged step; a value that was
     not logged is nan. `rows` counts the rows consumed since the run began, at `row_steps`.
-    `bits_per_byte` is {task: {step: value}}, steps rising; `results` are the other evaluations.
+    `bits_per_byte` is {task: {step: value}}, steps rising; `results` are the other evaluations;
+    both are what `evaluated` says, by name.
     `unreadable` counts by file the lines that were left out, torn by a writer that was killed;
     `not_numbers` counts by column the values that were logged but are not finite.
+
+    A branch's log begins at `branched`. What its trunk logged before that is not in `steps` and
+    `columns`, but `twjax.report.trunk` puts it into the rest, with `earlier_tokens`. `missing` is
+    the trunk whose log isn't there, and the step at which what is known begins.
     """
 
     name: str
@@ -69,6 +80,10 @@ class RunLog:
     versions: dict[str, Any]
     unreadable: dict[str, int]
     not_numbers: dict[str, int]
+    evaluated: Evaluated = dataclasses.field(default_factory=dict)
+    branched: int = 0
+    earlier_tokens: tuple[tuple[int, float], ...] = ()
+    missing: tuple[str, int] | None = None
 
     @property
     def last_step(self) -> int:
@@ -92,7 +107,7 @@ class RunLog:
 
     @functools.cached_property
     def _known_tokens(self) -> list[tuple[int, float]]:
-        pairs = zip(self.steps, self.columns["tokens"], strict=True)
+        pairs = [*self.earlier_tokens, *zip(self.steps, self.columns["tokens"], strict=True)]
         return [(0, 0.0), *(pair for pair in pairs if pair[0] and math.isfinite(pair[1]))]
 
     def tokens_at(self, step: float) -> float:
@@ -128,7 +143,7 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
         )
     unreadable: dict[str, int] = {}
     train: dict[int, dict[str, Any]] = {}
-    evaluated: dict[_Key, dict[int, dict[str, Any]]] = {}
+    evaluated: Evaluated = {}
     last = -1
     for record in _records(metrics, unreadable):
         step = record.get("step")
@@ -154,12 +169,8 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
         steps=list(train),
         columns={key: [number(r.get(key)) for r in records] for key in COLUMNS},
         row_steps=row_steps,
-        rows=_row_columns([train[step]["rows"] for step in row_steps]),
-        bits_per_byte={
-            task: {step: number(record["bits_per_byte"]) for step, record in points.items()}
-            for task, points in _of_kind(evaluated, "eval").items()
-        },
-        results={kind: of for kind in KINDS if (of := _of_kind(evaluated, kind))},
+        rows=row_columns([train[step]["rows"] for step in row_steps]),
+        **by_name(evaluated),
         samples=_samples(path / "samples", unreadable),
         ledger=list(_records(path / "ledger.jsonl", unreadable)),
         config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
@@ -172,11 +183,19 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
     )
 
 
-# A kind, a task, and the number of examples that stand before a question.
-_Key = tuple[str, str, int]
+def by_name(evaluated: Evaluated) -> dict[str, Any]:
+    """Returns the fields of a `RunLog` that hold evaluations."""
+    return {
+        "bits_per_byte": {
+            task: {step: number(record["bits_per_byte"]) for step, record in points.items()}
+            for task, points in _of_kind(evaluated, "eval").items()
+        },
+        "results": {kind: of for kind in KINDS if (of := _of_kind(evaluated, kind))},
+        "evaluated": evaluated,
+    }
 
 
-def _key(record: dict[str, Any]) -> _Key | None:
+def _key(record: dict[str, Any]) -> Key | None:
     kind = record.get("kind")
     if kind not in KINDS and not (kind == "eval" and "bits_per_byte" in record):
         return None
@@ -186,7 +205,7 @@ def _key(record: dict[str, Any]) -> _Key | None:
 
 
 def _add_beside(
-    evaluated: dict[_Key, dict[int, dict[str, Any]]],
+    evaluated: Evaluated,
     path: pathlib.Path,
     unreadable: dict[str, int],
 ) -> None:
@@ -203,14 +222,12 @@ def _add_beside(
             _count(unreadable, path)
             continue
         if key[0] == "eval" and sizes.get(key, [record.get("bytes")])[-1] != record.get("bytes"):
-            key = (key[0], f"{key[1]} (twjax eval)", key[2])
+            key = (key[0], f"{key[1]}{BESIDE}", key[2])
         if step not in own.get(key, ()):
             evaluated.setdefault(key, {})[step] = record
 
 
-def _of_kind(
-    evaluated: dict[_Key, dict[int, dict[str, Any]]], kind: str
-) -> dict[str, dict[int, dict[str, Any]]]:
+def _of_kind(evaluated: Evaluated, kind: str) -> dict[str, dict[int, dict[str, Any]]]:
     """Returns {name: {step: record}}, steps rising."""
     shots: dict[str, set[int]] = {}
     for of, task, number in evaluated:
@@ -257,7 +274,8 @@ def number(value: Any) -> float:
     return float(value) if abs(value) < _LARGEST else float("nan")
 
 
-def _row_columns(counts: list[dict[str, Any]]) -> dict[str, list[int]]:
+def row_columns(counts: list[dict[str, Any]]) -> dict[str, list[int]]:
+    """Returns each task's rows at each place; a task that a record lacks has read no more."""
     tasks = sorted({task for count in counts for task in count})
     columns: dict[str, list[int]] = {}
     for task in tasks:

@@ -29,7 +29,7 @@ from twjax.training.budget import Look
 from twjax.training.checkpoint import Checkpoints, Restored
 from twjax.training.history import History
 from twjax.training.loop import Answer, Back, Halt, Outcome, StepFn, Way, train_loop
-from twjax.training.metrics import MetricsLog, cut, set_aside
+from twjax.training.metrics import Key, MetricsLog, cut, set_aside
 from twjax.training.new_rows import new_rows_of
 from twjax.training.optimizer import make_optimizer
 from twjax.training.papers import describe, finish, freeze, only_writer, versions
@@ -59,9 +59,13 @@ from twjax.training.trained import Trained
 
 
 class Watch(Protocol):
-    """What a run looks at while it trains; `caches` are the fingerprints of what it reads."""
+    """What a run looks at while it trains.
+
+    `caches` are the fingerprints of what it reads, `keys` (kind, task) of what a call returns.
+    """
 
     caches: dict[str, str]
+    keys: frozenset[Key]
 
     def __call__(self, params: Any, step: int) -> list[dict[str, Any]]: ...
 
@@ -187,7 +191,7 @@ class _Program:
                 f"Run.steps ({run.steps}) is less than the {start} steps that {run_dir} has "
                 "done already."
             )
-        if start == run.steps and is_complete(run, run_dir):
+        if start == run.steps and is_complete(run, run_dir, self.watch.keys):
             if self.first:
                 say(f"{run_dir}: all {run.steps} steps are done.")
                 finish(run_dir, start)
@@ -195,6 +199,9 @@ class _Program:
         if self.first:
             describe(run, self.learner, self.trained, self.mesh, start, self.source)
             self._note(start)
+        if jax.process_count() > 1:
+            # All see what the first one keeps with the run.
+            multihost_utils.sync_global_devices("noted")
         if isinstance(self.base, FrozenBase) and self.source is not None:
             params = None if start else restored.state.params
             record, opened = self.source.record, self.open_folder
@@ -333,7 +340,7 @@ class _Program:
             self.run_dir,
             step=start,
             tokens=restored.meta["tokens"],
-            tasks=run.evaluation.tasks,
+            keys=self.watch.keys,
             rows=lambda step: (steering.course if steering else course).counts(step),
             write=self.first,
             anew=self.anew,
