@@ -283,7 +283,7 @@ def _tile(length: int, head_dim: int, most: int) -> int:
     Heads wider than a vector's 128 lanes take half the rows: the backward kernel's tiles of both
     would be more than the core's own memory (BloombergGPT's 192 on v5p).
     """
-    most = most if head_dim <= 128 else most // 2
+    most = most if head_dim <= 128 else max(most // 2, SPLASH_COLUMNS)
     for block in range(min(most, length), SPLASH_COLUMNS - 1, -1):
         if length % block == 0 and block % SPLASH_COLUMNS == 0:
             return block

@@ -141,11 +141,11 @@ def make_teacher(
     network: AnyNetwork, run: Run, mesh: jax.sharding.Mesh, how: Comparison, top_k: int
 ) -> Teacher:
     """Returns a jitted (params, batch) -> ids, log-probabilities, held share and places."""
-    platform = mesh.devices.flat[0].platform
+    device = mesh.devices.flat[0]
     chunks = run.step.loss_chunks
 
     def ask(params: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
-        here = forward(network, run, params, batch, platform)
+        here = forward(network, run, params, batch, device)
         B, S, D = here.hidden_BSD.shape
         pieces = jnp.moveaxis(here.hidden_BSD.reshape(B, chunks, S // chunks, D), 1, 0)
         found = jax.lax.map(
