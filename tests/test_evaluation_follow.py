@@ -20,7 +20,7 @@ from tests import tiny
 from twjax import storage
 from twjax.config import Checkpoint, ConfigError
 from twjax.evaluation import follow
-from twjax.evaluation.records import Records
+from twjax.evaluation.records import Key, Records
 from twjax.models.network import network as declare
 from twjax.parallel.mesh import make_mesh
 from twjax.training import ledger
@@ -137,7 +137,7 @@ def test_what_is_read_while_it_is_deleted_is_whole_or_left_out(unbroken, tmp_pat
             equal = jax.tree.map(np.array_equal, params, theirs(step))
             return [{"kind": "pairs", "task": "same", "preferred": all(jax.tree.leaves(equal))}]
 
-        parts = [follow.Part(frozenset({("pairs", "same")}), score)]
+        parts = [follow.Part(frozenset({Key("pairs", "same")}), score)]
         steps = follow.steps_on_disk(run_dir)
         tally = follow.Follower(run_dir, hurried, parts).follow()
     for thread in threads:
@@ -186,7 +186,7 @@ def scores(seen):
         seen.append(step)
         return [{"task": "a", "bits_per_byte": 1.0 / step}]
 
-    return [follow.Part(frozenset({("eval", "a")}), score)]
+    return [follow.Part(frozenset({Key("eval", "a")}), score)]
 
 
 def counts(tally):
@@ -207,7 +207,7 @@ def test_the_newest_comes_first_and_those_before_it_after(tmp_path):
     assert seen == [30, 20, 40, 10] and counts(tally) == (4, 0, 0)
     seen.clear()
     # Only what was not evaluated of a step is.
-    more = follow.Part(frozenset({("pairs", "p")}), lambda params, step: [
+    more = follow.Part(frozenset({Key("pairs", "p")}), lambda params, step: [
         {"kind": "pairs", "task": "p", "preferred": 0.5}
     ])  # fmt: skip
     tally = follow.Follower(run_dir, read, [*parts, more], every=20).follow()
@@ -305,6 +305,43 @@ def test_writers_beside_each_other_lose_no_record(tmp_path):
     lines = (tmp_path / "evaluations.jsonl").read_text().splitlines()
     keys = [(r["step"], r["task"]) for r in map(json.loads, lines)]
     assert sorted(keys) == sorted({(step, task) for step in range(20) for task in ("a", "b")})
+
+
+def test_what_was_measured_otherwise_is_another_record(tmp_path):
+    def choice(**more):
+        return {"kind": "choice", "step": 9, "task": "exam", "accuracy": 0.2} | more
+
+    def bits(**more):
+        return {"kind": "eval", "step": 9, "task": "a", "bits_per_byte": 1.0} | more
+
+    kept = [
+        choice(shots=0, style="letters", wording="zh-TW", items=40),
+        choice(shots=5, style="letters", wording="zh-TW", items=40),
+        choice(shots=5, style="texts", wording="zh-TW", items=40),
+        choice(shots=5, style="texts", wording="zh-TW", items=7),
+        bits(bytes=200, rows=4),
+        bits(bytes=800, rows=16),
+    ]
+    for record in [*kept, *kept]:
+        Records(tmp_path).append([record])
+    Records(tmp_path).append([bits(bytes=200, rows=4, bits_per_byte=2.0)])
+    assert storage.read_json_lines(tmp_path / "evaluations.jsonl") == kept
+
+
+def test_a_follower_measures_on_other_rows_what_was_measured_on_some(tmp_path):
+    run_dir, seen = fake_run(tmp_path / "run", [10, 20]), []
+    ledger.append(run_dir, "finish", 20)
+
+    def score(size):
+        def scored(params, step):
+            seen.append((step, size))
+            return [{"task": "a", "bits_per_byte": 1.0, "bytes": size}]
+
+        return [follow.Part(frozenset({Key("eval", "a", size=size)}), scored)]
+
+    for size in (200, 200, 800):
+        follow.Follower(run_dir, reader(run_dir), score(size)).follow()
+    assert seen == [(20, 200), (10, 200), (20, 800), (10, 800)]
 
 
 def test_a_folder_is_a_checkpoint_when_it_has_its_name(tmp_path):

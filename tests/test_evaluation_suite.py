@@ -9,7 +9,9 @@ import pytest
 from tests import data_side, tiny
 from twjax.cli import main
 from twjax.config import ConfigError, Run, Suite, load
+from twjax.evaluation.records import key_of
 from twjax.evaluation.suite import SuiteScores
+from twjax.evaluation.watch import open_scores
 from twjax.models.network import network as declare
 from twjax.parallel.mesh import make_mesh
 from twjax.vocab.tokenizer_load import load_vocabulary
@@ -108,6 +110,15 @@ def test_a_suite_scores_alike_in_the_loop_and_beside_it(folder, capsys):
     likelier = pair["taiwan"] / sizes[0] > pair["mainland"] / sizes[1]
     assert in_loop["pairs"][1]["preferred"] == float(likelier)
 
+    # Before it scores, a suite says what its records will measure.
+    run = load(Run, [run_dir / "config.gin"]).value
+    network, mesh = declare(run.model), make_mesh(run.mesh)
+    model = load_vocabulary(data_side.vocabulary())
+    assert run.evaluation.suite is not None
+    suite = SuiteScores(run, network, mesh, run.evaluation.suite, model)
+    held_out, _ = open_scores(run, network, mesh)
+    assert suite.keys | held_out.keys == {key_of(record) for record in recorded}
+
     # A suite alone, of an unusual setting; and what can't be.
     assert (
         main([str(a) for a in [*arguments[:4], "--task", "none", "--set", "Suite.limit = 1"]]) == 0
@@ -159,7 +170,8 @@ def test_taiwans_suite_opens():
     run = load(Run, [tiny.REPO / "configs/runs/quickstart_taiwan.gin"]).value
     suite = load(Suite, [tiny.REPO / "configs/evaluations/taiwan.gin"]).value
     scores = SuiteScores(run, declare(run.model), make_mesh(run.mesh), suite, model)
-    assert scores.keys == {
+    assert len(scores.keys) == 5 and all(key.size for key in scores.keys)
+    assert {key[:2] for key in scores.keys} == {
         ("choice", "civil_exam"),
         ("pairs", "terms"),
         ("pairs", "scripts"),

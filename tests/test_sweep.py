@@ -351,6 +351,48 @@ def made(tmp_path: pathlib.Path) -> results.Results:
     return results.Results("made", found)
 
 
+def log(run_dir: pathlib.Path, name: str, *records: dict) -> None:
+    run_dir.mkdir(exist_ok=True)
+    (run_dir / name).write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def bits(step: int, value: float, **more) -> dict:
+    return {"kind": "eval", "step": step, "task": "en", "bits_per_byte": value} | more
+
+
+def exam(shots: int, right: float) -> dict:
+    return {"kind": "choice", "step": 10, "task": "exam", "shots": shots, "accuracy": right}
+
+
+def test_what_was_measured_beside_a_point_does_not_take_the_place_of_its_own(tmp_path):
+    sizes = {"bytes": 200, "train_tokens": 64}
+    log(
+        tmp_path / "p", "metrics.jsonl", bits(0, 2.0, **sizes), bits(10, 1.5, **sizes), exam(5, 0.5)
+    )
+    log(
+        tmp_path / "p", "evaluations.jsonl",
+        bits(10, 9.0, **sizes), bits(5, 1.75, **sizes), bits(10, 1.2, bytes=999), exam(0, 0.9),
+    )  # fmt: skip
+    found = results.outcomes(tmp_path / "p")
+    assert found["en"].steps == [0, 5, 10] and found["en"].values == [2.0, 1.75, 1.5]
+    assert (found["en"].tokens, found["en"].size) == ([64.0] * 3, 200)
+    assert found["en (twjax eval)"].values == [1.2] and found["en (twjax eval)"].size == 999
+    assert found["exam, 5-shot accuracy"].values == [0.5]
+    assert found["exam, 0-shot accuracy"].values == [0.9]
+
+
+def test_a_measure_has_one_name_in_all_points(tmp_path):
+    for name in ("p0", "p1"):
+        log(tmp_path / name, "metrics.jsonl", exam(5, 0.5))
+    log(tmp_path / "p1", "evaluations.jsonl", exam(0, 0.9))
+    points = [runner.Point(name, {}, (), "", (), None) for name in ("p0", "p1", "p2")]
+    states = {point.name: runner.Status("finished") for point in points}
+    found = results.collect("made", tmp_path, points, states)
+    assert [list(point.outcomes) for point in found.points] == [
+        ["exam, 5-shot accuracy"], ["exam, 5-shot accuracy", "exam, 0-shot accuracy"], []
+    ]  # fmt: skip
+
+
 def test_results_are_the_last_values_and_the_best_of_what_finished(tmp_path):
     found = made(tmp_path)
     assert found.points[0].outcomes["en<b>"].values == [2.0, 1.75, 1.5]

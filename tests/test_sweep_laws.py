@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -225,6 +226,16 @@ def test_questions_that_cannot_be_answered(change, message):
         forecast.forecast(
             runs, about["share"], about["task"], asked=about["asked"], held_out=about["held_out"]
         )
+
+
+def test_points_that_were_measured_on_other_rows_are_not_fitted_together():
+    made = results()
+    outcomes = made.points[3].outcomes
+    outcomes["en"] = dataclasses.replace(outcomes["en"], size=12_000)
+    runs = forecast.runs_of(made, "replay", {})
+    with pytest.raises(ConfigError, match=r"replay=0.45 was evaluated on 12,000 bytes of text, re"):
+        forecast.forecast(runs, "replay", "en")
+    forecast.forecast(runs, "replay", "tw")
 
 
 def test_points_that_differ_otherwise_must_be_told_apart():

@@ -161,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
                 vocabulary=source.vocabulary,
                 config_name=args.config or str(source.directory / "config.gin"),
             )
-            parts.append(follow.Part(frozenset(("eval", task) for task in tasks), scores))
+            parts.append(follow.Part(scores.keys, scores))
         if suite is not None:
             model = open_vocabulary(config.data.vocabulary, config, source.vocabulary)
             ends = end_ids(source.directory)

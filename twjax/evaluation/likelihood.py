@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from twjax.config import Run
+from twjax.evaluation.records import Key
 from twjax.models.network import AnyNetwork
 from twjax.parallel.sharding import batch_sharding, replicated
 from twjax.progress import Progress
@@ -67,6 +68,11 @@ class Evaluator:
             in_shardings=(None, batch_sharding(mesh)),
             out_shardings=replicated(mesh),
         )
+
+    @property
+    def keys(self) -> frozenset[Key]:
+        """What every record that a call returns measures."""
+        return frozenset(Key("eval", name, size=t.text_bytes) for name, t in self._tasks.items())
 
     def __call__(self, params: Any, step: int) -> list[dict[str, Any]]:
         """Returns one record a task, in the tasks' order.

@@ -16,6 +16,7 @@ from twjax.evaluation.batching import Request
 from twjax.evaluation.choice import Choice, Form
 from twjax.evaluation.continuation import continue_prompts
 from twjax.evaluation.items import read_items
+from twjax.evaluation.records import Key
 from twjax.evaluation.sampling import Sampling
 from twjax.evaluation.scoring import Scored, Scorer
 from twjax.models.encdec import EncoderDecoder
@@ -57,6 +58,7 @@ class SuiteScores:
         self._both = isinstance(network, EncoderDecoder)
         self._scored: dict[tuple[str, str], _Scored] = {}
         self._prompts: dict[str, list[str]] = {}
+        self._keys: set[Key] = set()
         problems: list[str] = []
         for kind, sets, open_one in (
             ("choice", suite.choice, self._choice),
@@ -76,9 +78,10 @@ class SuiteScores:
             raise ValueError(" | ".join(problems))
 
     @property
-    def keys(self) -> frozenset[tuple[str, str]]:
-        """(kind, task) of every record that a call returns."""
-        return frozenset({*self._scored, *(("writing", name) for name in self._prompts)})
+    def keys(self) -> frozenset[Key]:
+        """What every record that a call returns measures."""
+        written = {Key("writing", name, size=len(some)) for name, some in self._prompts.items()}
+        return frozenset({*self._keys, *written})
 
     def __call__(self, params: Any, step: int) -> list[Record]:
         """Returns one record a part, in the suite's order."""
@@ -138,6 +141,8 @@ class SuiteScores:
             return choice.record(scores), choice.answers(scores)
 
         self._scored["choice", name] = choice.flat(), make
+        form = choice.form
+        self._keys.add(Key("choice", name, shots, form.style, form.wording, len(choice.items)))
 
     def _pairs(self, name: str, path: str) -> None:
         some = _spread(pairs.read_pairs(find(path)), self._suite.limit)
@@ -150,6 +155,7 @@ class SuiteScores:
             return pairs.pairs_record(some, scores, step, name), found
 
         self._scored["pairs", name] = pairs.pair_requests(some, self._model), make
+        self._keys.add(Key("pairs", name, size=len(some)))
 
     def _probes(self, name: str, path: str) -> None:
         some = _spread(pairs.read_probes(find(path)), self._suite.limit)
@@ -163,6 +169,7 @@ class SuiteScores:
             return pairs.probes_record(some, scores, step, name), found
 
         self._scored["probes", name] = pairs.probe_requests(some, self._model), make
+        self._keys.add(Key("probes", name, size=len(some)))
 
     def _texts(self, name: str, path: str) -> None:
         lines = find(path).read_text(encoding="utf-8").splitlines()

@@ -9,9 +9,11 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
+from twjax.evaluation.records import Key, key_of
+from twjax.report.evaluations import Series, merged, names
 from twjax.report.settings import Settings, read_settings
 from twjax.training.history import History
 
@@ -31,8 +33,11 @@ _MOST_STEPS, _LARGEST = 10**15, 10**100
 # Kinds of evaluations beside bits-per-byte.
 KINDS = ("choice", "pairs", "probes", "writing", "generation")
 
+# {step: record}
+Steps = dict[int, dict[str, Any]]
+Evaluated = dict[Key, Steps]
 # {kind: {name: {step: record}}}
-Results = dict[str, dict[str, dict[int, dict[str, Any]]]]
+Results = dict[str, dict[str, Steps]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +55,8 @@ class RunLog:
 
     `steps` and each list of `columns` are of one length, a value a logged step; a value that was
     not logged is nan. `rows` counts the rows consumed since the run began, at `row_steps`.
-    `bits_per_byte` is {task: {step: value}}, steps rising; `results` are the other evaluations.
+    `bits_per_byte` is {task: {step: value}}, steps rising; `results` are the other evaluations;
+    `measured` are the records of all of them.
     `unreadable` counts by file the lines that were left out, torn by a writer that was killed;
     `not_numbers` counts by column the values that were logged but are not finite.
     """
@@ -63,6 +69,7 @@ class RunLog:
     rows: dict[str, list[int]]
     bits_per_byte: dict[str, dict[int, float]]
     results: Results
+    measured: dict[Series, Steps]
     samples: list[Sample]
     ledger: list[dict[str, Any]]
     config: str
@@ -128,7 +135,7 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
         )
     unreadable: dict[str, int] = {}
     train: dict[int, dict[str, Any]] = {}
-    evaluated: dict[_Key, dict[int, dict[str, Any]]] = {}
+    evaluated: Evaluated = {}
     last = -1
     for record in _records(metrics, unreadable):
         step = record.get("step")
@@ -144,7 +151,7 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
             train[step] = record
         elif (key := _key(record)) is not None:
             evaluated.setdefault(key, {})[step] = record
-    _add_beside(evaluated, path / "evaluations.jsonl", unreadable)
+    measured = merged(evaluated, _beside(path / "evaluations.jsonl", unreadable))
     records = list(train.values())
     row_steps = [step for step, record in train.items() if isinstance(record.get("rows"), dict)]
     config, versions = path / "config.gin", path / "versions.json"
@@ -157,9 +164,10 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
         rows=_row_columns([train[step]["rows"] for step in row_steps]),
         bits_per_byte={
             task: {step: number(record["bits_per_byte"]) for step, record in points.items()}
-            for task, points in _of_kind(evaluated, "eval").items()
+            for task, points in _of_kind(measured, "eval").items()
         },
-        results={kind: of for kind in KINDS if (of := _of_kind(evaluated, kind))},
+        results={kind: of for kind in KINDS if (of := _of_kind(measured, kind))},
+        measured=measured,
         samples=_samples(path / "samples", unreadable),
         ledger=list(_records(path / "ledger.jsonl", unreadable)),
         config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
@@ -172,56 +180,30 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
     )
 
 
-# A kind, a task, and the number of examples that stand before a question.
-_Key = tuple[str, str, int]
-
-
-def _key(record: dict[str, Any]) -> _Key | None:
+def _key(record: dict[str, Any]) -> Key | None:
     kind = record.get("kind")
     if kind not in KINDS and not (kind == "eval" and "bits_per_byte" in record):
         return None
-    shots = record.get("shots")
-    shots = shots if kind == "choice" and isinstance(shots, int) else 0
-    return kind, str(record.get("task", "(unnamed)")), shots
+    return key_of(record)
 
 
-def _add_beside(
-    evaluated: dict[_Key, dict[int, dict[str, Any]]],
-    path: pathlib.Path,
-    unreadable: dict[str, int],
-) -> None:
-    """Adds what `twjax eval` has measured beside the run; the trainer's own records hold.
-
-    Bits per byte of other held-out rows than the trainer's aren't the same measure and get a name
-    of their own.
-    """
-    own = {key: set(points) for key, points in evaluated.items()}
-    sizes = {key: [r.get("bytes") for r in points.values()] for key, points in evaluated.items()}
+def _beside(path: pathlib.Path, unreadable: dict[str, int]) -> Evaluated:
+    """Reads what `twjax eval` has measured beside the run."""
+    found: Evaluated = {}
     for record in _records(path, unreadable):
         step, key = record.get("step"), _key(record)
         if not _is_step(step) or key is None:
             _count(unreadable, path)
             continue
-        if key[0] == "eval" and sizes.get(key, [record.get("bytes")])[-1] != record.get("bytes"):
-            key = (key[0], f"{key[1]} (twjax eval)", key[2])
-        if step not in own.get(key, ()):
-            evaluated.setdefault(key, {})[step] = record
-
-
-def _of_kind(
-    evaluated: dict[_Key, dict[int, dict[str, Any]]], kind: str
-) -> dict[str, dict[int, dict[str, Any]]]:
-    """Returns {name: {step: record}}, steps rising."""
-    shots: dict[str, set[int]] = {}
-    for of, task, number in evaluated:
-        if of == kind:
-            shots.setdefault(task, set()).add(number)
-    found = {}
-    for (of, task, number), points in sorted(evaluated.items()):
-        if of == kind and points:
-            name = f"{task}, {number}-shot" if len(shots[task]) > 1 else task
-            found[name] = dict(sorted(points.items()))
+        found.setdefault(key, {})[step] = record
     return found
+
+
+def _of_kind(measured: Mapping[Series, Steps], kind: str) -> dict[str, Steps]:
+    """Returns {name: {step: record}}."""
+    called = names(measured)
+    of_kind = sorted((s for s in measured if s.kind == kind), key=lambda s: (*s[:-1], s.size or 0))
+    return {called[series]: measured[series] for series in of_kind}
 
 
 def _records(path: pathlib.Path, unreadable: dict[str, int]) -> Iterator[dict[str, Any]]:

@@ -23,6 +23,7 @@ from typing import Any
 from twjax.config import ConfigError, Run, Tracking, flatten, load
 from twjax.progress import say
 from twjax.report.decisions import telling
+from twjax.report.evaluations import Told
 from twjax.report.tail import Tail
 from twjax.report.trackers import Tracker, open_tracker
 from twjax.storage import read_json, read_json_lines, sha256_json, write_json
@@ -39,13 +40,13 @@ _TOGETHER = 500
 _LABELS = ("kind", "step", "task", "train_tokens")
 
 
-def points(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yields the names and values of what a record of the log measured.
+def points(record: dict[str, Any], name: str | None = None) -> Iterator[tuple[str, float]]:
+    """Yields the names and values of what a record of the log measured, `name` being its series'.
 
     A value that is no finite number is left out.
     """
     kind = record.get("kind")
-    prefix = "train" if kind == "train" else f"{kind}/{record.get('task')}"
+    prefix = "train" if kind == "train" else f"{kind}/{name or record.get('task')}"
     for key, value in record.items():
         if key in _LABELS or isinstance(value, bool):
             continue
@@ -79,27 +80,23 @@ class Sent:
     samples: int = -1
     evaluated: dict[str, list[int]] = dataclasses.field(default_factory=dict)
 
-    def has(self, record: dict[str, Any]) -> bool:
-        """Whether a record was sent."""
+    def has(self, record: dict[str, Any], name: str) -> bool:
+        """Whether a record was sent, of the series with this name."""
         if record["kind"] == "train":
             return record["step"] <= self.step
-        return record["step"] in self.evaluated.get(_series(record), ())
+        return record["step"] in self.evaluated.get(f"{record['kind']}/{name}", ())
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, record: dict[str, Any], name: str) -> None:
         """Notes a record."""
         if record["kind"] == "train":
             self.step = record["step"]
         else:
-            self.evaluated.setdefault(_series(record), []).append(record["step"])
+            self.evaluated.setdefault(f"{record['kind']}/{name}", []).append(record["step"])
 
     @property
     def last(self) -> int:
         """The last step of which anything was sent."""
         return max([self.step, *(step for steps in self.evaluated.values() for step in steps)])
-
-
-def _series(record: dict[str, Any]) -> str:
-    return f"{record['kind']}/{record.get('task')}"
 
 
 class Sender:
@@ -120,6 +117,7 @@ class Sender:
         self._logs = [Tail(run_dir / name) for name in ("metrics.jsonl", "evaluations.jsonl")]
         self._ledger = Tail(run_dir / "ledger.jsonl")
         self._events: list[dict[str, Any]] = []
+        self._series = Told()
         self._steps: set[int] = set()
         self._sent = Sent(id=uuid.uuid4().hex[:8])
         self._recall()
@@ -166,20 +164,21 @@ class Sender:
             for tail in self._logs:
                 tail.close()
             news = [tail.read() for tail in self._logs]
-        records = [r for n in news for r in n.records if isinstance(r.get("step"), int)]
+        own, beside = ([r for r in n.records if isinstance(r.get("step"), int)] for n in news)
+        records = self._series.named(own, beside)
         if not records and len(self._events) <= self._sent.events:
             return 0
         if self._tracker is None:
             self._open()
         self._configure()
         count = pending = 0
-        for record in records:
-            if "kind" not in record or self._sent.has(record):
+        for series, record in records:
+            if "kind" not in record or self._sent.has(record, series):
                 continue
-            for name, value in points(record):
+            for name, value in points(record, series):
                 self._scalar(name, value, record["step"])
                 pending += 1
-            self._sent.add(record)
+            self._sent.add(record, series)
             count += 1
             if pending >= _TOGETHER:
                 self._flush()

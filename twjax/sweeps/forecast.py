@@ -77,7 +77,7 @@ def curves(
     runs: Sequence[tuple[float, Result]], task: str, *, until: int | None = None
 ) -> list[Curve]:
     """Returns the course of a task in each run, without its beginning; `until` is a last step."""
-    found = []
+    found, size = [], None
     for share, point in runs:
         outcome = point.outcomes.get(task)
         if outcome is None or outcome.unit != "bits_per_byte":
@@ -85,13 +85,24 @@ def curves(
             raise ConfigError(
                 f"--task {task}: {point.name} was evaluated on {', '.join(known) or 'nothing'}."
             )
+        size = size if found else outcome.size
         last = outcome.steps[-1] if until is None else until
         places = [i for i, s in enumerate(outcome.steps) if SKIPPED * last <= s <= last and s > 0]
         if not places or not outcome.tokens:
             raise ConfigError(f"{point.name}: has no evaluation of {task} after its beginning.")
+        if outcome.size != size:
+            raise ConfigError(
+                f"{task}: {point.name} was evaluated on {_bytes(outcome.size)} of text, "
+                f"{runs[0][1].name} on {_bytes(size)}; a law needs one measure. Evaluate all "
+                "points on the same rows."
+            )
         tokens = tuple(outcome.tokens[i] for i in places)
         found.append(Curve(share, tokens, tuple(outcome.values[i] for i in places)))
     return found
+
+
+def _bytes(size: int | None) -> str:
+    return "an unknown number of bytes" if size is None else f"{size:,} bytes"
 
 
 def forecast(
