@@ -170,6 +170,67 @@ def test_rows_that_are_missing_are_told_before_anything_starts(tmp_path, capsys)
     assert not (tmp_path / "out").exists()
 
 
+def begin(point: runner.Point, out: pathlib.Path, *events: str) -> pathlib.Path:
+    """Writes what a run leaves that was begun as a point is."""
+    run_dir = out / point.name
+    run_dir.mkdir(parents=True)
+    (run_dir / "config.gin").write_text(point.run.text)
+    for event in events:
+        ledger.append(run_dir, event, 40)
+    return run_dir
+
+
+def test_a_point_that_was_begun_with_other_settings_is_refused_before_anything_starts(
+    tmp_path, capsys
+):
+    path, out = write_sweep(tmp_path, (0.1, 0.2, 0.3)), tmp_path / "out"
+    for point, event in zip(points_of(path)[1:], ("start", "finish"), strict=True):
+        begin(point, out, "start", event)
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    sweep = ["sweep", "run", str(path), "--output", str(out)]
+    fixed = path.read_text().splitlines()
+    edits = "'Schedule.peak': 0.05, 'Mixture.seed': 3,"
+    path.write_text("\n".join([*fixed[:3], edits, *fixed[3:]]))
+    for more in ((), ("--dry-run",)):
+        assert main([*sweep, *more]) == 1
+        told = capsys.readouterr().err
+        assert f"{out}/replay=0.2: was begun with other settings: " in told
+        assert "data.mixture.seed 0 -> 3; schedule.peak 0.01 -> 0.05 (and 1 more point)" in told
+        assert "Use another --output, or delete the points." in told
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_settings_that_change_no_result_do_not_make_another_point(tmp_path):
+    path = write_sweep(tmp_path, (0.1,))
+    [point] = points_of(path)
+    run_dir = begin(point, tmp_path / "out", "start", "finish")
+    neutral = "'Checkpoint.keep': 2, 'Mesh.data': 2, 'Run.init_tolerance': 0.5,"
+    text = path.read_text()
+    path.write_text(text.replace("'Run.log_every': 1,", f"'Run.log_every': 7, {neutral}"))
+    [edited] = points_of(path)
+    assert edited.run.value != point.run.value
+    assert runner.is_finished(edited, run_dir)
+    runner.refuse_edited([edited], tmp_path / "out")
+    # A run that rolls back does so to its checkpoints.
+    budget = """
+Run.budget = @Budget()
+Budget.allowed = {'b': 0.1}
+Budget.replay = {'b': 'b'}
+Budget.beyond = 'roll_back'
+"""
+    base = tmp_path / "tiny.gin"
+    base.write_text(base.read_text() + budget)
+    text = text.replace("{'a': 1.0}", "{'a': 0.5, 'b': 0.5}")
+    text = text.replace("'Evaluation.every': 10", "'Evaluation.every': 5")
+    path.write_text(text.replace("'Checkpoint.every': 5", "'Checkpoint.every': 10"))
+    [steered] = points_of(path)
+    begin(steered, tmp_path / "steered")
+    path.write_text(text.replace("'Checkpoint.every': 5", "'Checkpoint.every': 20"))
+    [edited] = points_of(path)
+    with pytest.raises(ConfigError, match=r"checkpoint.every 10 -> 20. Use another --output"):
+        runner.refuse_edited([edited], tmp_path / "steered")
+
+
 def test_a_launch_template_becomes_words():
     [template] = ["ssh host 'cd x && twjax train {config} --run-dir {run_dir} {overrides}' {slot}"]
     runner.check_template(template)

@@ -148,6 +148,7 @@ def _go(
         raise ConfigError(f"--jobs ({args.jobs}) must be at least 1.")
     if args.launch is not None:
         runner.check_template(args.launch)
+    runner.refuse_edited(points, folder)
     if args.dry_run:
         for point in points:
             done = runner.is_finished(point, folder / point.name)

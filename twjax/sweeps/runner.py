@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, Literal
 
-from twjax.config import ConfigError, Run, load
+from twjax.config import Change, ConfigError, Run, load, other_results
 from twjax.progress import Progress, say
 from twjax.storage import local_folder
 from twjax.sweeps.points import Point
@@ -27,6 +27,7 @@ from twjax.training import ledger
 State = Literal["waiting", "running", "finished", "failed", "stopped"]
 FIELDS = ("config", "run_dir", "overrides", "name", "slot")
 LOGS = "logs"
+CONFIG = "config.gin"
 LAST_LINES = 6
 
 
@@ -76,13 +77,37 @@ def check_template(template: str) -> None:
 
 def is_finished(point: Point, run_dir: pathlib.Path) -> bool:
     """Whether the run's ledger ends with "finish" under the configuration of the point."""
-    frozen = run_dir / "config.gin"
-    if not frozen.is_file():
+    if not (run_dir / CONFIG).is_file():
         return False
     events = ledger.read(run_dir)
     if not events or events[-1]["event"] != "finish":
         return False
-    return load(Run, [frozen]).value == point.run.value
+    return not _changes(point, run_dir)
+
+
+def refuse_edited(points: Sequence[Point], folder: pathlib.Path) -> None:
+    """Raises ConfigError where a point was begun with other settings than it has now.
+
+    It would go on from its checkpoint and be neither the one run nor the other.
+    """
+    edited = {
+        point.name: found for point in points if (found := _changes(point, folder / point.name))
+    }
+    if edited:
+        name, changes = next(iter(edited.items()))
+        others = len(edited) - 1
+        more = f" (and {others} more point{'s' * (others > 1)})" if others else ""
+        listing = "; ".join(f"{c.path} {c.old!r} -> {c.new!r}" for c in changes)
+        raise ConfigError(
+            f"{folder / name}: was begun with other settings: {listing}{more}. Use another "
+            f"--output, or delete the point{'s' * bool(others)}."
+        )
+
+
+def _changes(point: Point, run_dir: pathlib.Path) -> list[Change]:
+    """Returns what differs from the configuration that the point's run has, if it matters."""
+    frozen = run_dir / CONFIG
+    return other_results(load(Run, [frozen]).value, point.run.value) if frozen.is_file() else []
 
 
 class Runner:
