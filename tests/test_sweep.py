@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import csv
+import fcntl
 import json
 import os
 import pathlib
@@ -278,8 +280,126 @@ def children(process: int) -> list[int]:
 
 
 def wait_while_trained(run_dir: pathlib.Path) -> None:
-    while runner._is_trained(run_dir):
+    while runner._is_held(run_dir / ".lock"):
         time.sleep(0.05)
+
+
+# What a point is to a sweep: it begins, and finishes when it is told to.
+POINT = """
+import pathlib, sys, time
+run_dir, slot, told = pathlib.Path(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
+def tell(what):
+    with told.open("a") as file:
+        file.write(f"{run_dir.name} {what}\\n")
+tell(f"begins in {slot}")
+for _ in range(3000):
+    if (run_dir / "go").exists():
+        break
+    time.sleep(0.01)
+tell("ends")
+with (run_dir / "ledger.jsonl").open("a") as file:
+    file.write('{"event": "finish", "step": 40}\\n')
+"""
+RUNNER = """
+import pathlib, sys
+from twjax import config
+from twjax.config.sweep import Sweep
+from twjax.sweeps.points import expand
+from twjax.sweeps.runner import Runner
+path, out, template, jobs = sys.argv[1:]
+points = expand(config.load(Sweep, [path]).value)
+Runner(pathlib.Path(out), points, jobs=int(jobs), template=template).run()
+"""
+
+
+class World:
+    """Points that a test tells when to finish, and what they told."""
+
+    def __init__(self, folder: pathlib.Path, count: int):
+        base, self.out, self.told = folder / "tiny.gin", folder / "out", folder / "told"
+        base.write_text(tiny.CONFIG.format(cache=folder / "cache"))
+        self.path = folder / "sweep.gin"
+        self.path.write_text(SWEEP.format(base=base, steps=STEPS, shares=SHARES[:count]))
+        self.points = points_of(self.path)
+        for point in self.points:
+            begin(point, self.out, "start")
+        (folder / "point.py").write_text(POINT)
+        words = [sys.executable, folder / "point.py", "{run_dir}", "{slot}", self.told]
+        self.template = " ".join(map(str, [*words, "{config}", "{overrides}"]))
+
+    def lines(self) -> list[str]:
+        return self.told.read_text().splitlines() if self.told.exists() else []
+
+    def wait_for(self, line: str) -> None:
+        end = time.monotonic() + 30
+        while line not in self.lines():
+            assert time.monotonic() < end, (line, self.lines())
+            time.sleep(0.01)
+
+    def go(self, *names: str) -> None:
+        for name in names:
+            (self.out / name / "go").touch()
+
+    def run(self, jobs: int, meanwhile) -> None:
+        """Runs a sweep to its end while something else happens."""
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            happens = pool.submit(meanwhile)
+            sweep = runner.Runner(self.out, self.points, jobs=jobs, template=self.template)
+            assert sweep.run()
+            happens.result()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_points_that_outlive_their_sweep_keep_their_job_and_their_slot(tmp_path, jobs):
+    world = World(tmp_path, 4)
+    first, second, third, fourth = (point.name for point in world.points)
+    sweep = subprocess.Popen(
+        [sys.executable, "-c", RUNNER, world.path, world.out, world.template, "2"],
+        env=tiny.environment(), cwd=tiny.REPO,
+    )  # fmt: skip
+    world.wait_for(f"{second} begins in 1")
+    world.go(first)
+    world.wait_for(f"{third} begins in 0")
+    os.kill(sweep.pid, signal.SIGKILL)
+    sweep.wait()
+    # The second ends without a sweep, the third goes on, and is one that the sweep no longer has.
+    world.go(second)
+    world.wait_for(f"{second} ends")
+    world.points = [point for point in world.points if point.name != third]
+
+    def meanwhile():
+        try:
+            if jobs == 2:
+                world.wait_for(f"{fourth} begins in 1")
+                assert f"{third} ends" not in world.lines()
+            else:
+                time.sleep(0.5)
+                assert not any(line.startswith(f"{fourth} begins") for line in world.lines())
+        finally:
+            world.go(third, fourth)
+
+    world.run(jobs, meanwhile)
+    if jobs == 1:
+        assert world.lines()[-3:] == [f"{third} ends", f"{fourth} begins in 0", f"{fourth} ends"]
+    assert sum("begins" in line for line in world.lines()) == 4
+
+
+def test_a_point_that_somebody_trains_is_one_of_the_jobs(tmp_path):
+    world = World(tmp_path, 2)
+    first, second = (point.name for point in world.points)
+    with (world.out / first / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def meanwhile():
+            world.go(second)
+            time.sleep(0.5)
+            before = world.lines()
+            ledger.append(world.out / first, "finish", STEPS)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert before == []
+
+        world.run(1, meanwhile)
+    assert world.lines() == [f"{second} begins in 0", f"{second} ends"]
 
 
 @pytest.mark.slow

@@ -27,6 +27,8 @@ from twjax.training import ledger
 State = Literal["waiting", "running", "finished", "failed", "stopped"]
 FIELDS = ("config", "run_dir", "overrides", "name", "slot")
 LOGS = "logs"
+# In LOGS, of each point: where it was started.
+SLOT = ".slot"
 CONFIG = "config.gin"
 LAST_LINES = 6
 
@@ -114,9 +116,10 @@ class Runner:
     """Runs the points of a sweep in `folder`, up to `jobs` at a time.
 
     A point that has finished isn't started, and one that was stopped or killed goes on, as the
-    training command does by itself; one that another process still trains is waited for. `changed`
-    is called whenever a point ends. SIGTERM, SIGHUP and Ctrl-C are passed on, so that runs save;
-    at a second Ctrl-C they are killed.
+    training command does by itself; one that another process still trains is waited for, and is one
+    of the `jobs` until it ends, in the slot that it was started in. `changed` is called whenever a
+    point ends. SIGTERM, SIGHUP and Ctrl-C are passed on, so that runs save; at a second Ctrl-C they
+    are killed.
     """
 
     def __init__(
@@ -154,26 +157,27 @@ class Runner:
                 ended = [slot for slot, (_, process) in running.items() if _over(process)]
                 for slot in ended:
                     point, process = running.pop(slot)
-                    if process.returncode and _is_trained(self.folder / point.name):
-                        # What a killed sweep left had not taken its lock when this one looked.
+                    if process.returncode and _is_held(self.folder / point.name / ".lock"):
+                        # What was left elsewhere had not taken its lock when this one looked.
                         waiting.append(point)
-                        self._say_waiting(point)
+                        self._say_waiting(point.name)
                         continue
                     self._note(point, process.returncode)
                     progress.update(note=point.name)
                 told = self.asked
+                free = len(running) < self.jobs and not told
+                left = self._left(list(waiting)) if waiting and free else {}
                 for point in list(waiting):
-                    if len(running) >= self.jobs or told:
+                    if len(running) + len(left) >= self.jobs or told:
                         break
-                    run_dir = self.folder / point.name
-                    if _is_trained(run_dir):
-                        self._say_waiting(point)
+                    if point.name in left:
                         continue
                     waiting.remove(point)
-                    if is_finished(point, run_dir):
+                    if is_finished(point, self.folder / point.name):
                         self._is_done(point, progress)
                         continue
-                    slot = next(n for n in range(self.jobs) if n not in running)
+                    taken = {*running, *left.values()}
+                    slot = next(n for n in range(self.jobs) if n not in taken)
                     running[slot] = point, self._start(point, slot)
                 time.sleep(0.1)
                 self._pass_on(running, told)
@@ -184,22 +188,49 @@ class Runner:
         self.states[point.name] = Status("finished")
         progress.update(note=f"{point.name} was finished")
 
-    def _say_waiting(self, point: Point) -> None:
-        if point.name not in self.elsewhere:
-            self.elsewhere.add(point.name)
-            self.states[point.name] = Status("running")
-            say(f"{point.name}: another process trains it; its end is waited for.")
+    def _left(self, waiting: Sequence[Point]) -> dict[str, int | None]:
+        """Returns the points that processes of another sweep run, with their slots if known.
+
+        They may be points that the sweep no longer has.
+        """
+        found: dict[str, int | None] = {}
+        for mark in (self.folder / LOGS).glob(f"*{SLOT}"):
+            name = mark.name.removesuffix(SLOT)
+            if (name not in self.states or any(point.name == name for point in waiting)) and (
+                _is_held(mark)
+            ):
+                text = mark.read_text()
+                found[name] = int(text) if text.isdigit() else None
+        for point in waiting:
+            if point.name not in found and _is_held(self.folder / point.name / ".lock"):
+                found[point.name] = None
+        for name in found:
+            self._say_waiting(name)
+        return found
+
+    def _say_waiting(self, name: str) -> None:
+        if name not in self.elsewhere:
+            self.elsewhere.add(name)
+            if name in self.states:
+                self.states[name] = Status("running")
+            say(f"{name}: another process trains it; its end is waited for.")
 
     def _start(self, point: Point, slot: int) -> subprocess.Popen[bytes]:
         words = command(point, self.folder / point.name, self.template, slot)
         # Points of one shape compile once.
         environment = {"JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled")} | os.environ
         self.states[point.name] = Status("running")
-        with (self.folder / LOGS / f"{point.name}.log").open("ab") as log:
+        log = self.folder / LOGS / f"{point.name}.log"
+        with log.open("ab") as told, (self.folder / LOGS / f"{point.name}{SLOT}").open("w") as mark:
+            # What is started holds this lock to its end: the next sweep learns of it, and where,
+            # should this one be killed.
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mark.write(str(slot))
+            mark.flush()
             # In a session of its own, so that a Ctrl-C of the terminal reaches it once, from here.
             process = subprocess.Popen(
-                words, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                env=environment, start_new_session=True,
+                words, stdout=told, stderr=told, stdin=subprocess.DEVNULL,
+                env=environment, start_new_session=True, pass_fds=(mark.fileno(),),
             )  # fmt: skip
         if self.template is None and self.jobs > 1:
             _pin(process.pid, slot, self.jobs)
@@ -272,9 +303,8 @@ def _only_one(folder: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def _is_trained(run_dir: pathlib.Path) -> bool:
-    """Whether a process trains this run: one that outlived a sweep that was killed."""
-    path = run_dir / ".lock"
+def _is_held(path: pathlib.Path) -> bool:
+    """Whether a process holds a lock on a file."""
     if not path.exists():
         return False
     with path.open("a") as lock:
