@@ -23,7 +23,7 @@ from twjax import config
 from twjax.cli import main
 from twjax.config import ConfigError
 from twjax.config.sweep import Sweep, shared
-from twjax.sweeps import page, results, runner
+from twjax.sweeps import anneal, page, results, runner
 from twjax.sweeps.points import expand
 from twjax.training import ledger
 
@@ -484,7 +484,7 @@ def test_a_checkpoint_is_annealed_on_each_candidate(tmp_path):
         rows = tiny.records(run_dir, "train")[-1]["rows"]
         assert rows.get("b", 0) == pytest.approx(share * 80 * 8, abs=1)
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["candidate", "a", "b"]
+    assert lines[0].split() == ["candidate", "state", "a", "b"]
     found = results.read(out)
     change = found.points[1].last("b") - found.points[0].last("b")
     assert change < 0 and f"({change:+.4f})" in lines[2]
@@ -508,6 +508,87 @@ def test_a_probe_that_cannot_be_made(tmp_path, capsys, change, message):
     trunk = str(tmp_path / about["trunk"])
     assert main(["sweep", "anneal", trunk, *asked, "--output", str(tmp_path)]) == 1
     assert message in capsys.readouterr().err
+
+
+def write_trunk(folder: pathlib.Path, step: int, more: str = "") -> str:
+    """Writes what is read of a 'wsd' trunk with a checkpoint; returns "RUN@STEP"."""
+    run = folder / "trunk"
+    (run / "checkpoints" / str(step)).mkdir(parents=True)
+    text = tiny.CONFIG.format(cache=folder).replace("'cosine'", "'wsd'")
+    (run / "config.gin").write_text(text + more)
+    return f"{run}@{step}"
+
+
+@pytest.mark.parametrize("step", [5, 6, 7])
+def test_a_branch_reads_on_what_its_trunk_does(tmp_path, step):
+    trunk = anneal.Trunk.parse(write_trunk(tmp_path, step))
+    plain, candidate = anneal.branches(trunk, ["c"], share=0.3, steps=4)
+    own, mine = trunk.run.value.reading, plain.run.value.reading
+    assert own.first_difference(mine) in (None, step)
+    # At step 6 the trunk's second stage begins.
+    weights = {"a": 0.2, "b": 0.8} if step >= 6 else {"a": 0.7, "b": 0.3}
+    assert mine.stages[-1] == (step, weights)
+    rest = {task: pytest.approx(0.7 * weight) for task, weight in weights.items()}
+    assert candidate.run.value.reading.stages[-1] == (step, rest | {"c": 0.3})
+
+
+BUDGET = """
+Run.budget = @Budget()
+Budget.mode = {mode!r}
+Budget.allowed = {{'b': 0.1}}
+Budget.replay = {{'b': 'b'}}
+"""
+
+
+def look(action: str) -> dict:
+    return {"used": {"b": 0.2}, "shares": {"b": 0.4}, "action": action, "rate": 1.0, "beyond": 0}
+
+
+def test_a_trunk_whose_shares_a_budget_sets_is_no_probe(tmp_path, capsys):
+    asked = ["--candidates", "c", "--steps", "4", "--output", str(tmp_path / "out")]
+    steered = write_trunk(tmp_path / "steered", 6, BUDGET.format(mode="steer"))
+    assert main(["sweep", "anneal", steered, *asked]) == 1
+    told = capsys.readouterr().err
+    assert "Budget.mode is 'steer', so branches would read the shares that the budget" in told
+    assert "Probe from a run with Budget.mode = 'observe', or without a budget" in told
+    trunk = anneal.Trunk.parse(write_trunk(tmp_path, 6, BUDGET.format(mode="observe")))
+    events = (
+        # What came before the start, what only looked, and what was set behind the checkpoint.
+        ("budget", 0, look("steer")), ("start", 0, {}), ("budget", 0, look("hold")),
+        ("budget", 6, look("observe")), ("budget", 9, look("steer")),
+    )  # fmt: skip
+    for event, step, details in events:
+        ledger.append(trunk.folder, event, step, **details)
+    points = anneal.branches(trunk, ["c"], share=0.3, steps=4)
+    assert [point.run.value.budget.mode for point in points] == ["observe"] * 2
+    # A budget that steered once, in the trunk or in the trunk's own trunk.
+    past = [{"event": "roll_back", "step": 3, "look": look("steer")}]
+    ledger.append(trunk.folder, "branch", 5, events=past)
+    with pytest.raises(ConfigError, match="a forgetting budget has set its shares of replay"):
+        anneal.branches(trunk, ["c"], share=0.3, steps=4)
+
+
+def test_only_finished_branches_are_compared(tmp_path):
+    def branch(candidate, state, *values):
+        steps = list(range(100, 100 + 40 * len(values), 40))
+        outcome = results.Outcome(True, "bits_per_byte", steps, [], list(values))
+        outcomes = {"tw": outcome} if values else {}
+        return results.Result(candidate, {"candidate": candidate}, (), state, outcomes)
+
+    def table(*branches):
+        lines = anneal.table(results.Results("probe", list(branches)))
+        return [line[1:] for line in lines]
+
+    none = branch("none", "finished", 3.5, 3.0)
+    some = [branch("x", "finished", 3.5, 2.6), branch("y", "stopped", 3.5), branch("z", "waiting")]
+    assert table(none, *some) == [
+        ("state", "tw"), ("finished", "3.0000"), ("finished", "2.6000 (-0.4000)"),
+        ("stopped", "3.5000"), ("waiting", "–"),
+    ]  # fmt: skip
+    # The last that was logged of the branch without a candidate is the trunk's own.
+    assert table(branch("none", "failed", 3.5), some[0])[1:] == [
+        ("failed", "3.5000"), ("finished", "2.6000"),
+    ]  # fmt: skip
 
 
 def made(tmp_path: pathlib.Path) -> results.Results:
