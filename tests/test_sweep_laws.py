@@ -254,7 +254,7 @@ def test_what_keeps_all_tasks_is_looked_for_with_all_of_them():
         assert code.share[1] == pytest.approx(most, abs=5e-3)
         found = forecast.critical(runs, {"en": 0.25, "code": rise})
         *lines, last = law_page.needs([english, code, together], "replay", LEVEL)
-        assert f"code may rise by {rise:g} over 1.8000: replay by the law at most" in lines[1]
+        assert f"code may rise by {rise:g} over 1.8000: replay by the law up to" in lines[1]
         if expected:
             assert together.share == (english.share[0], code.share[1])
             low, high = together.share
@@ -275,7 +275,7 @@ def test_what_needs_no_more_or_less_than_was_run_is_said_so():
 
     assert "by the law 0.05 or less, with its 90% error bar 0.05 or less" in said(en=2.0)[0]
     assert "by the law more than was run, with its 90% error bar more than" in said(en=0.01)[0]
-    assert "by the law 0.6 or more, with its 90% error bar 0.6 or more" in said(code=1.0)[0]
+    assert "by the law up to 0.6 or more, with its 90% error bar up to 0.6 or" in said(code=1.0)[0]
     assert "by the law less than was run, with its 90% error bar less than" in said(code=0.01)[0]
     assert "all of them: replay by the law any from 0.05 to 0.6, with" in said(en=2.0, code=1.0)[-1]
     found = forecast.critical(runs, {"en": 2.0})
@@ -346,6 +346,11 @@ def test_the_command_answers_and_draws(tmp_path, capsys):
     seen = float(loss(0.2, 1e6, b=0.05))
     assert float(lines[1][4]) == pytest.approx(seen, abs=1e-4) and lines[1][6] == "yes"
     drawn = (tmp_path / "law.html").read_text()
+    # Of each task the law is a line, and its five runs and the one held out are dots.
+    charts = [svg for svg in drawn.split("<svg")[1:] if 'class="line c0"' in svg]
+    assert len(charts) == 2
+    assert all(svg.count('class="dot c1"') == 5 for svg in charts)
+    assert not any('class="line c1"' in svg for svg in charts)
     assert "held out 0.2" in drawn and "may rise by 0.25 over 1.6000: replay by the law" in drawn
     capsys.readouterr()
     # A share that the law was fitted to says nothing of how well it does.

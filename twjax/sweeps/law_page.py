@@ -17,7 +17,7 @@ from twjax.sweeps.forecast import Enough, Forecast, Range, Ratios
 from twjax.sweeps.laws import STEEPEST
 
 PAGE = "law.html"
-# More than line charts mark with dots, so that a law is a line and runs are dots.
+# More than line charts mark with dots, so that a law is a line without any.
 PLACES = 60
 
 Lines = list[tuple[str, ...]]
@@ -93,10 +93,10 @@ def _said(one: Enough, found: Range | None) -> str:
     if low > least:
         return f"{low:.3f}" if not any(one.rising) else f"{low:.3f} or more"
     if high < most:
-        return f"at most {high:.3f}"
+        return f"up to {high:.3f}"
     if not any(one.rising):
         return f"{least:g} or less"
-    return f"{most:g} or more" if all(one.rising) else f"any from {least:g} to {most:g}"
+    return f"up to {most:g} or more" if all(one.rising) else f"any from {least:g} to {most:g}"
 
 
 def ratios(found: Ratios) -> list[str]:
@@ -160,7 +160,7 @@ def _chart(forecast: Forecast, level: float) -> str:
     runs = sorted((curve.share, curve.losses[-1]) for curve in forecast.fitted)
     lines = [
         Line("law", law, 0),
-        Line("runs", Curve([x for x, _ in runs], [y for _, y in runs]), 1),
+        Line("runs", Curve([x for x, _ in runs], [y for _, y in runs]), 1, joined=False),
     ]
     held = [(p.share, loss) for p, loss in forecast.asked if loss is not None]
     for share, loss in held:
