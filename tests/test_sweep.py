@@ -39,6 +39,13 @@ Sweep.shares = {{'replay': {shares!r}}}
 Sweep.parts = {{'replay': {{'b': 1.0}}}}
 """
 
+BUDGET = """
+Run.budget = @Budget()
+Budget.mode = {mode!r}
+Budget.allowed = {{'b': 0.1}}
+Budget.replay = {{'b': 'b'}}
+"""
+
 
 def write_sweep(folder: pathlib.Path, shares=SHARES) -> pathlib.Path:
     """Writes the tiny run, its rows, and a sweep over how much of task b it reads."""
@@ -164,6 +171,19 @@ def test_a_wrong_sweep_is_one_clear_line(tmp_path, lines, message):
     assert "\n" not in str(error.value)
 
 
+def test_shares_that_a_budget_would_change_are_not_swept(tmp_path):
+    shares = "Sweep.shares = {'replay': (0.1, 0.2)}", "Sweep.parts = {'replay': {'b': 1.0}}"
+    path = write_plain(tmp_path, *shares)
+    base = tmp_path / "tiny.gin"
+    base.write_text(base.read_text() + BUDGET.format(mode="steer"))
+    with pytest.raises(
+        ConfigError, match=r"Point replay=0\.1: Budget\.mode is 'steer', which sets"
+    ):
+        points_of(path)
+    path.write_text(path.read_text() + "\nSweep.fixed = {'Budget.mode': 'observe'}\n")
+    assert len(points_of(path)) == 2
+
+
 def test_rows_that_are_missing_are_told_before_anything_starts(tmp_path, capsys):
     path = write_plain(tmp_path, "Sweep.grid = {'Run.seed': (1, 2, 3)}")
     assert main(["sweep", "run", str(path), "--output", str(tmp_path / "out")]) == 1
@@ -214,22 +234,15 @@ def test_settings_that_change_no_result_do_not_make_another_point(tmp_path):
     assert runner.is_finished(edited, run_dir)
     runner.refuse_edited([edited], tmp_path / "out")
     # A run that rolls back does so to its checkpoints.
-    budget = """
-Run.budget = @Budget()
-Budget.allowed = {'b': 0.1}
-Budget.replay = {'b': 'b'}
-Budget.beyond = 'roll_back'
-"""
+    budget = BUDGET.format(mode="steer") + "Budget.beyond = 'roll_back'\n"
+    write_plain(tmp_path, "Sweep.grid = {'Run.seed': (1,)}")
     base = tmp_path / "tiny.gin"
-    base.write_text(base.read_text() + budget)
-    text = text.replace("{'a': 1.0}", "{'a': 0.5, 'b': 0.5}")
-    text = text.replace("'Evaluation.every': 10", "'Evaluation.every': 5")
-    path.write_text(text.replace("'Checkpoint.every': 5", "'Checkpoint.every': 10"))
-    [steered] = points_of(path)
+    base.write_text(base.read_text() + budget + "Checkpoint.every = 6\n")
+    [steered] = points_of(tmp_path / "plain.gin")
     begin(steered, tmp_path / "steered")
-    path.write_text(text.replace("'Checkpoint.every': 5", "'Checkpoint.every': 20"))
-    [edited] = points_of(path)
-    with pytest.raises(ConfigError, match=r"checkpoint.every 10 -> 20. Use another --output"):
+    base.write_text(base.read_text() + "Checkpoint.every = 12\n")
+    [edited] = points_of(tmp_path / "plain.gin")
+    with pytest.raises(ConfigError, match=r"checkpoint.every 6 -> 12. Use another --output"):
         runner.refuse_edited([edited], tmp_path / "steered")
 
 
@@ -530,14 +543,6 @@ def test_a_branch_reads_on_what_its_trunk_does(tmp_path, step):
     assert mine.stages[-1] == (step, weights)
     rest = {task: pytest.approx(0.7 * weight) for task, weight in weights.items()}
     assert candidate.run.value.reading.stages[-1] == (step, rest | {"c": 0.3})
-
-
-BUDGET = """
-Run.budget = @Budget()
-Budget.mode = {mode!r}
-Budget.allowed = {{'b': 0.1}}
-Budget.replay = {{'b': 'b'}}
-"""
 
 
 def look(action: str) -> dict:
