@@ -7,7 +7,9 @@ Needs torch, transformers and lm_eval beside twjax (`make torch`, the extra `har
 has random weights in the shape of a small Llama (12 layers, 768 wide, 32,000 ids) and a byte-level
 vocabulary made from the repository's texts; the questions are `configs/evaluations/civil_exam`.
 Each side runs in a process of its own and is timed from texts to scores, without loading: lm_eval
-with its default batch size of 1 and with 16, twjax with and without compiling.
+with its default batch size of 1 and with 16, twjax with and without compiling. The floor beside
+twjax's time is what the products of the layers with their weights alone would take for the tokens
+that it reads, each once and without padding, at the rate of one such product on this machine.
 """
 
 from __future__ import annotations
@@ -53,10 +55,10 @@ def main() -> None:
         subprocess.run([*map(str, command), "--side", side], env=environment, check=True)
         sides[side] = json.loads((args.work / f"{side}.json").read_text())
     print(f"{'setting':18}{'lm_eval, 1':>12}{'lm_eval, 16':>13}{'twjax, first':>14}"
-          f"{'twjax':>9}{'times 1':>9}{'times 16':>10}{'differ by':>11}")  # fmt: skip
+          f"{'twjax':>9}{'floor':>9}{'times 1':>9}{'times 16':>10}{'differ by':>11}")  # fmt: skip
     rows = []
-    for key, mine in sides["ours"].items():
-        other = sides["theirs"][key]
+    for key, other in sides["theirs"].items():
+        mine = sides["ours"][key]
         difference = max(abs(a - b) for a, b in zip(mine["logs"], other["logs"], strict=True))
         one, many = (other["seconds"][str(batch)] for batch in BATCHES)
         row = {
@@ -66,14 +68,20 @@ def main() -> None:
             "lm_eval_16": many,
             "twjax_first": mine["first"],
             "twjax": mine["again"],
+            "floor": mine["floor"],
+            "tokens": mine["tokens"],
             "difference": difference,
         }
         rows.append(row)
         print(
             f"{key:18}{one:10.1f} s{many:11.1f} s{mine['first']:12.1f} s{mine['again']:7.1f} s"
-            f"{one / mine['first']:9.1f}{many / mine['first']:10.1f}{difference:11.1e}"
+            f"{mine['floor']:7.1f} s{one / mine['first']:9.1f}{many / mine['first']:10.1f}"
+            f"{difference:11.1e}"
         )
-    print(f"{rows[0]['questions']} questions each; 'times' compare with compiling included.")
+    print(
+        f"{rows[0]['questions']} questions each; 'times' compare with compiling included. 'floor': "
+        f"the layers' products at {sides['ours']['rate'] / 1e9:.0f} GFLOP/s, float32."
+    )
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1) + "\n")
 
@@ -138,8 +146,10 @@ def asked(style: Style, shots: int, limit: int, model: Tokenizer) -> tuple[Items
 def ours(work: pathlib.Path, limit: int) -> dict:
     import jax
 
-    from twjax.evaluation.scoring import Scorer
+    from twjax.evaluation.batching import families, rows_of
+    from twjax.evaluation.scoring import TOKENS_A_DEVICE, Scorer
     from twjax.models.network import network as declare
+    from twjax.models.spec import is_spec
     from twjax.parallel.mesh import mesh_here
     from twjax.training.source import Source
 
@@ -148,19 +158,53 @@ def ours(work: pathlib.Path, limit: int) -> dict:
     model = load_vocabulary(work / "hf")
     with jax.set_mesh(mesh):
         params = source.params(network, mesh)
-    found = {}
+    config = source.run.model
+    rate = product_rate(TOKENS_A_DEVICE, config.embed_dim, config.mlp_dim)
+    found: dict = {"rate": rate}
+    # Two operations for each token and weight that it meets.
+    weights = sum(
+        spec.size
+        for spec in jax.tree.leaves(network.specs["layers"], is_leaf=is_spec)
+        if spec.matmul
+    )
     for style, shots in SETTINGS:
-        scorer, seconds, logs, count = Scorer(source.run, network, mesh), [], [], 0
+        _, choice = asked(style, shots, limit, model)
+        alone, shared = families(rows_of(choice.flat(), both=False))
+        tokens = sum(len(row.ids) for row in alone) + sum(
+            family.prefix + sum(len(row.ids) - family.prefix for row in family.rows)
+            for family in shared
+        )
+        scorer, seconds, logs = Scorer(source.run, network, mesh), [], []
         for _ in range(2):
             began = time.perf_counter()
             _, choice = asked(style, shots, limit, model)
             logs = [s.log_likelihood for s in scorer(params, choice.flat())]
             seconds.append(time.perf_counter() - began)
-            count = len(choice.items)
         found[f"{style}, {shots} shots"] = {
-            "first": seconds[0], "again": seconds[1], "logs": logs, "questions": count
-        }  # fmt: skip
+            "first": seconds[0],
+            "again": seconds[1],
+            "floor": 2 * tokens * weights / rate,
+            "tokens": tokens,
+            "logs": logs,
+            "questions": len(choice.items),
+        }
     return found
+
+
+def product_rate(tokens: int, width: int, inner: int) -> float:
+    """Returns the FLOP/s of the fastest of some products [tokens, width] x [width, inner]."""
+    import jax
+    import jax.numpy as jnp
+
+    x, w = jnp.ones((tokens, width), jnp.float32), jnp.ones((width, inner), jnp.float32)
+    product = jax.jit(jnp.matmul)
+    product(x, w).block_until_ready()
+    seconds, end = [], time.perf_counter() + 3
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        product(x, w).block_until_ready()
+        seconds.append(time.perf_counter() - began)
+    return 2 * tokens * width * inner / min(seconds)
 
 
 def theirs(work: pathlib.Path, limit: int) -> dict:

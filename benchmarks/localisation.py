@@ -5,9 +5,11 @@
 "mainland": documents that `judge` calls the mainland's, as they are and with their characters alone
 converted by OpenCC's s2t; "pieces" are the same texts in pieces of 200 characters, as long as what
 a model is asked to write. "Taiwan": rates and shares of Taiwan's documents, and what the corpus
-room's step `Usage` says of the same documents. "pairs": how often a character model (trigrams,
-Witten-Bell smoothing) prefers Taiwan's side, fitted on texts of Taiwan or on the mainland's in
-Traditional characters, which come with twjax; it shows that the pairs tell the two apart.
+room's step `Usage` says of the same documents. "Japanese": how much of articles in it is taken for
+running Japanese, and how many texts are wrongly counted or flagged. "pairs": how often a character
+model (trigrams, Witten-Bell smoothing) prefers Taiwan's side, fitted on texts of Taiwan or on the
+mainland's in Traditional characters, which come with twjax; it shows that the pairs tell the two
+apart.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import gzip
 import json
 import math
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -26,7 +29,7 @@ from twjax.corpus.document import Document
 from twjax.corpus.variety import script
 from twjax.corpus.variety.usage import Usage
 from twjax.evaluation import pairs
-from twjax.evaluation.localisation import judge, measure, simplified
+from twjax.evaluation.localisation import KANA, KANA_SHARE, judge, measure, simplified
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MAINLAND = (
@@ -36,6 +39,9 @@ TAIWAN = (
     "tw_laws_zh", "tw_transcripts_cc0", "taiwan_md_zh", "moztw_cc0_zhTW", "drcd_dev",
     "pydocs_zhTW", "rustbook_zhTW", "nuget_zhTW", "react_zhTW", "cofacts_replies",
 )  # fmt: skip
+JAPANESE = "taiwan_md_other_langs.jsonl.gz"
+# Han characters and kana of the shortest sentence.
+LEAST_SENTENCE = 8
 PIECE = 200
 # A piece with fewer Han characters is code.
 LEAST_HAN = 50
@@ -108,6 +114,25 @@ def taiwan(data: pathlib.Path) -> Iterator[dict[str, object]]:
             "room flagged": outcome.changed["flagged"] / len(texts),
             "room with words": outcome.changed["with mainland words"] / len(texts),
             "simplified characters": dict(characters.most_common(20)),
+        }
+
+
+def japanese(data: pathlib.Path) -> Iterator[dict[str, object]]:
+    """Yields a row for articles in Japanese, for their pieces and for their sentences."""
+    with gzip.open(data / JAPANESE, "rt", encoding="utf-8") as file:
+        texts = [r["text"] for r in map(json.loads, file) if r["lang"] == "ja"]
+    sentences = [s for text in texts for s in re.split(r"(?<=[。！？])|\n", text)]
+    for name, some in (("articles", texts), ("pieces", pieces(texts)), ("sentences", sentences)):
+        counts = [(text, script.count(text)) for text in some]
+        # Without kana nothing tells a heading from one in Chinese.
+        kept = [(t, c) for t, c in counts if c.kana and c.han + c.kana >= LEAST_SENTENCE]
+        running = sum(c.kana >= KANA and c.kana >= KANA_SHARE * (c.han + c.kana) for _, c in kept)
+        yield {
+            "texts": name,
+            "with kana": len(kept),
+            "running": running / len(kept),
+            "with Simplified": sum(simplified(text) > 0 for text, _ in kept),
+            "flagged by script": judge([text for text, _ in kept]).count("script"),
         }
 
 
@@ -206,6 +231,7 @@ def main() -> None:
     for title, rows in (
         ("mainland", mainland(args.data)),
         ("Taiwan", taiwan(args.data)),
+        ("Japanese", japanese(args.data)),
         ("pairs", preferences()),
     ):
         print(title, flush=True)

@@ -3,7 +3,8 @@
   python -m launch.local --hosts 2 --devices-per-host 4 -- train CONFIG --run-dir DIR
 
 Each process gets its own CPU devices and finds the others through JAX's coordination service.
-The first process that fails ends the others; its exit code is the command's.
+The first process that fails ends the others; its exit code is the command's. Ctrl-C, SIGTERM and a
+terminal that closes ask all of them to stop; the second Ctrl-C or SIGTERM kills them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO
 
 from twjax.parallel.distributed import COORDINATOR, NUM_PROCESSES, PROCESS_ID
@@ -45,26 +46,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(command: Sequence[str], hosts: int, devices: int) -> int:
-    """Runs `twjax command` as `hosts` processes; SIGTERM and SIGINT are passed on to all."""
+    """Runs `twjax command` as `hosts` processes."""
     port = _free_port()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "twjax", *command],
-            env={
+    return together(
+        [sys.executable, "-m", "twjax", *command],
+        [
+            {
                 **os.environ,
                 "JAX_PLATFORMS": "cpu",
                 "JAX_NUM_CPU_DEVICES": str(devices),
                 COORDINATOR: f"127.0.0.1:{port}",
                 NUM_PROCESSES: str(hosts),
                 PROCESS_ID: str(number),
-            },
+            }
+            for number in range(hosts)
+        ],
+    )
+
+
+def together(command: Sequence[str], environments: Sequence[Mapping[str, str]]) -> int:
+    """Runs a command once in each environment, all at once; returns its exit code.
+
+    SIGINT, SIGTERM and SIGHUP ask all processes to stop, by SIGTERM. The second of the first two
+    kills them. A SIGHUP only asks: a terminal that closes may send several, and SIGTERM after them.
+    """
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # What nohup ignores stays ignored.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: asked.append(number))
+    processes = [
+        subprocess.Popen(
+            command,
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
-            # A terminal's Ctrl-C reaches only this process, which passes it on once.
+            # A terminal's Ctrl-C reaches only this process, which passes it on.
             start_new_session=True,
         )
-        for number in range(hosts)
+        for environment in environments
     ]
     readers = [
         threading.Thread(target=_print, args=(number, process.stdout), daemon=True)
@@ -72,23 +92,21 @@ def run(command: Sequence[str], hosts: int, devices: int) -> int:
     ]
     for reader in readers:
         reader.start()
-
-    def forward(number: int, frame: object) -> None:
-        for process in processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, forward)
-    code = _wait(processes)
+    code = _wait(processes, asked)
     for reader in readers:
         reader.join(timeout=5)
     return code
 
 
-def _wait(processes: list[subprocess.Popen[str]]) -> int:
+def _wait(processes: list[subprocess.Popen[bytes]], asked: list[int]) -> int:
     """Returns 0 when all processes have ended well, else the first bad code."""
+    told = 0
     while any(process.poll() is None for process in processes):
+        while told < len(asked):
+            again = asked[told] != signal.SIGHUP and set(asked[:told]) - {signal.SIGHUP}
+            for process in processes:
+                process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
+            told += 1
         failed = [p.returncode for p in processes if p.returncode not in (None, 0)]
         if failed:
             _end(processes)
@@ -102,7 +120,7 @@ def _exit_code(code: int) -> int:
     return 128 - code if code < 0 else code
 
 
-def _end(processes: list[subprocess.Popen[str]]) -> None:
+def _end(processes: list[subprocess.Popen[bytes]]) -> None:
     # The others wait for the lost one in a collective: they can't save, only stop.
     for process in processes:
         if process.poll() is None:
@@ -116,9 +134,15 @@ def _end(processes: list[subprocess.Popen[str]]) -> None:
             process.wait()
 
 
-def _print(number: int, stream: IO[str] | None) -> None:
+def _print(number: int, stream: IO[bytes] | None) -> None:
+    """Passes on what a process says, byte for byte, while anybody reads it."""
     for line in stream or ():
-        print(f"[host {number}] {line}", end="", flush=True)
+        try:
+            sys.stdout.buffer.write(f"[host {number}] ".encode() + line)
+            sys.stdout.buffer.flush()
+        except OSError:
+            # The terminal is closed, or the pipe: no process may wait for it, nor fail at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _free_port() -> int:

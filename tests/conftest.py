@@ -40,6 +40,7 @@ HEAVY = (
     "training_encdec_step",
     "training_step",
     "models_encdec",
+    "evaluation_scoring",
     "evaluation",
     "evaluation_follow",
     "trackers",

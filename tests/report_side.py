@@ -12,6 +12,7 @@ import re
 from twjax.config import Budget, Run, load
 from twjax.report import Roles
 from twjax.training.budget import decide
+from twjax.training.history import handed_on
 
 TASKS = {"tw_laws": 2.9, "tw_transcripts": 2.4, "en_web": 1.9, "zh_cn_web": 2.6}
 BEFORE_REPLAY = {"tw_laws": 0.55, "tw_transcripts": 0.80, "en_web": 1.16, "zh_cn_web": 1.07}
@@ -314,6 +315,40 @@ def make_steered(
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         (path / "samples" / f"{step}.jsonl").write_text(text, encoding="utf-8")
     return path
+
+
+def make_branch(trunk: pathlib.Path, path: pathlib.Path, at: int = 300) -> pathlib.Path:
+    """Writes a branch of a run that goes on as it did, with a log of its own from a step on."""
+    path.mkdir(parents=True)
+    for name in ("config.gin", "versions.json"):
+        (path / name).write_text((trunk / name).read_text())
+    ledger = records(trunk, "ledger")
+    events = [
+        {"event": "branch", "step": at, "time": "2026-11-18T11:16:40+0000", "from": str(trunk),
+         "events": handed_on(ledger, at)},
+        {"event": "resume", "step": at, "time": "2026-11-18T11:16:41+0000",
+         "changes": ["- schedule.kind = 'linear'"],
+         "versions": json.loads((path / "versions.json").read_text())},
+        *(event for event in ledger if event["step"] > at),
+    ]  # fmt: skip
+    write_records(path, "ledger", events)
+    write_records(
+        path,
+        "metrics",
+        [r for r in records(trunk, "metrics") if r["step"] > at - (r["kind"] == "eval")],
+    )
+    return path
+
+
+def records(run: pathlib.Path, name: str) -> list[dict]:
+    """Returns the lines of one of a run's logs."""
+    return [json.loads(line) for line in (run / f"{name}.jsonl").read_text("utf-8").splitlines()]
+
+
+def write_records(run: pathlib.Path, name: str, lines: list[dict]) -> None:
+    """Writes one of a run's logs anew."""
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (run / f"{name}.jsonl").write_text(text, encoding="utf-8")
 
 
 def _measured(step: int, share: float, seed: int) -> list[dict]:

@@ -10,6 +10,7 @@ import re
 import data_side
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import CONFIG
@@ -17,6 +18,7 @@ from tiny import CONFIG
 from twjax import config as configuration
 from twjax import storage
 from twjax.cli import main
+from twjax.cli.tasks_contamination import configured
 from twjax.corpus.conversion import opencc
 from twjax.data import cache, rows
 from twjax.data.contamination import Removal, search_rows
@@ -167,6 +169,87 @@ def test_removal_is_another_cache_that_says_what_is_gone(config, planted, tmp_pa
     # Back without screening, the old rows are there still.
     assert main([*command, "--task", "a"]) == 0
     assert reader(config, "a").info.fingerprint == before.fingerprint
+
+
+def screened(config, *changes):
+    return configuration.load(configuration.Run, [config], [*REMOVE, *changes]).value.data
+
+
+def test_rows_that_were_screened_otherwise_are_refused(config, tmp_path):
+    first, second = (tmp_path / f"{name}.jsonl" for name in ("first", "second"))
+    first.write_text(json.dumps(RECORDS[0]), encoding="utf-8")
+    second.write_text(json.dumps(RECORDS[1]), encoding="utf-8")
+    one = f"Screening.items = {{'first': {str(first)!r}}}"
+    both = f"Screening.items = {{'first': {str(first)!r}, 'second': {str(second)!r}}}"
+    command = ["tasks", "cache", str(config), "--workers", "1"]
+    assert main([*command, *bindings(*REMOVE, one)]) == 0
+    open_course(screened(config, one))
+    for changes, told in (
+        ([both], "items of second weren't looked for"),
+        ([one, "Screening.share = 0.3"], "Screening.share was 0.5, not 0.3"),
+        ([one, "Screening.ngram = 15"], "Screening.ngram was 13, not 15"),
+        (
+            [f"Screening.items = {{'second': {str(second)!r}}}"],
+            "items of second weren't looked for; items of first were left out, too",
+        ),
+    ):
+        with pytest.raises(ValueError, match=r"weren't removed from the rows of task") as error:
+            open_course(screened(config, *changes))
+        lines = str(error.value).split(" | ")
+        assert [re.findall(r"task (\w+),", line) for line in lines] == [["a"], ["clean"]]
+        assert all(f"({told}); run: twjax tasks cache" in line for line in lines)
+    assert main([*command, *bindings(*REMOVE, both)]) == 0
+    open_course(screened(config, both))
+    # A machine that only trains may lack the files; where they are, they are those of then.
+    second.rename(tmp_path / "gone.jsonl")
+    open_course(screened(config, both))
+    second.write_text(json.dumps(RECORDS[2]), encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"{second} \(second\) had other items"):
+        open_course(screened(config, both))
+
+
+def test_a_folder_is_a_set_wherever_one_is_named(config, tmp_path, capsys):
+    for name, part in (("law", RECORDS[:6]), ("civics", RECORDS[6:])):
+        (tmp_path / "exam" / name).mkdir(parents=True)
+        lines = [json.dumps({k: v for k, v in r.items() if k != "id"}) for r in part]
+        (tmp_path / "exam" / name / "test.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    folder = f"Screening.items = {{'exam': {str(tmp_path / 'exam')!r}}}"
+    command = ["tasks", "cache", str(config), "--workers", "1"]
+    assert main([*command, *bindings(*REMOVE, folder)]) == 0
+    assert "(16 hold an evaluation item)" in capsys.readouterr().out
+    info = reader(config, "a").info
+    # Items of files that have one name are told apart.
+    assert info.without == {"examples": 16, "sets": {"exam": {"items": 16, "examples": 16}}}
+    open_course(screened(config, folder))
+    # What isn't read decides nothing; what is read does.
+    (tmp_path / "exam" / "README.md").write_text("about")
+    assert main([*command, *bindings(*REMOVE, folder)]) == 0
+    assert "cached;" not in capsys.readouterr().out
+    (tmp_path / "exam" / "law" / "test.jsonl").rename(tmp_path / "exam" / "law" / "late.jsonl")
+    with pytest.raises(ValueError, match=r"exam \(exam\) had other items"):
+        open_course(screened(config, folder))
+
+
+def test_sets_of_one_name_are_all_looked_for(config, tmp_path):
+    terms, own = tiny.REPO / "configs/evaluations/terms.jsonl", tmp_path / "own.jsonl"
+    own.write_text(json.dumps(RECORDS[0]), encoding="utf-8")
+
+    def found(*settings):
+        run = configuration.load(configuration.Run, [config], list(settings)).value
+        return configured(run)
+
+    suite = ("Evaluation.suite = @Suite()", f"Suite.choice = {{'taiwan': {str(EXAM)!r}}}")
+    named = (*suite, f"Suite.pairs = {{'taiwan': {str(terms)!r}, 'terms': {str(terms)!r}}}")
+    both = {"choice taiwan": str(EXAM), "pairs taiwan": str(terms), "terms": str(terms)}
+    assert found(*named) == both
+    asked = ("Data.screening = @Screening()", f"Screening.items = {{'taiwan': {str(own)!r}}}")
+    assert found(*named, *asked) == {**both, "screening taiwan": str(own)}
+    # One file of one name is one set, wherever it is named.
+    again = (asked[0], f"Screening.items = {{'taiwan': '{EXAM.parent}/../supervised/{EXAM.name}'}}")
+    assert list(found(*suite, *again)) == ["taiwan"]
+    clash = f"Screening.items = {{'taiwan': {str(own)!r}, 'pairs taiwan': {str(own)!r}}}"
+    with pytest.raises(ValueError, match="two sets are called pairs taiwan; give one of them"):
+        found(*named, asked[0], clash)
 
 
 def test_workers_remove_the_same(config, tmp_path):

@@ -214,6 +214,32 @@ def test_taiwan_s_pages_have_taiwan_s_words(name):
     assert not re.search(r"[\u4e00-\u9fff][,;:?!](?=[\u4e00-\u9fff\s])", prose)
 
 
+def within_a_sentence(text: str) -> list[str]:
+    """Returns the ends of lines of a page's prose behind which a browser shows a blank."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+    wide, marks = r"[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]", r"[*_`\[\]()]*"
+    return re.findall(rf".{{0,9}}{wide}{marks}(?=\n[ >]*{marks}{wide})", prose)
+
+
+@pytest.mark.parametrize("name", TAIWAN)
+def test_no_line_of_taiwan_s_pages_ends_within_a_sentence(name):
+    assert not within_a_sentence(text_of(name))
+
+
+def test_a_line_that_ends_within_a_sentence_is_seen():
+    page = (
+        "# 一\n\n一行\n兩行\n\n- 一，\n  **二**\n- 三 a\n四\n\n```\n一\n二\n```\n| 五 |\n| 六 |\n"
+    )
+    assert within_a_sentence(page) == ["一行", "- 一，"]
+
+
+@pytest.mark.parametrize("name", TAIWAN)
+@pytest.mark.parametrize("other", ["重播", "詞元", "詞表", "評估", "分詞器", "標記化"])
+def test_taiwan_s_pages_call_a_thing_by_one_name(name, other):
+    # 複習, token, 詞彙, 評測, 斷詞器: as the model card does.
+    assert other not in text_of(name)
+
+
 def test_both_readmes_have_the_same_commands():
     pages = [set(map(tuple, command_lines(text_of(n)))) for n in ("README.md", "README.zh-TW.md")]
     assert pages[0] == pages[1] and len(pages[0]) > 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import math
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests import tokenizer_side
+from twjax.evaluation.batching import NotANumber
 from twjax.evaluation.choice import Choice, Form, text_request
 from twjax.evaluation.items import Item, Items, read_items
 from twjax.evaluation.scoring import Scored
@@ -63,6 +65,64 @@ def test_a_folder_has_a_file_a_subject_and_its_examples_apart(tmp_path):
     assert (example.subject, example.answer) == ("geography", 1)
 
 
+LAYOUTS = {
+    "a folder a subject": ("{subject}/test.csv", "{subject}/dev.csv"),
+    "a folder a split": ("test/{subject}.csv", "dev/{subject}.csv"),
+    "shards of the hub": (
+        "{subject}/data/test-00000-of-00001.csv",
+        "{subject}/data/train-00000-of-00001.csv",
+    ),
+    "shards by name": ("data/{subject}-test-00000-of-00002.csv", "data/{subject}_dev.csv"),
+    "tests without answers": ("val/{subject}_val.csv", "dev/{subject}_dev.csv"),
+}
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_a_folders_splits_are_known_by_file_or_folder(tmp_path, layout):
+    for part, name in zip(("asked", "shown"), LAYOUTS[layout], strict=True):
+        for subject in ("law", "math"):
+            rows = "".join(f"{part} {subject} {n},一,二,A\n" for n in range(2))
+            path = tmp_path / name.format(subject=subject)
+            written(path, "question,A,B,answer\n" + rows)
+    if layout == "tests without answers":
+        written(tmp_path / "test/.keep", "")
+    scored = read_items(tmp_path, "Suite.choice of x")
+    examples = read_items(tmp_path, "Suite.examples of x", examples=True)
+    for part, found in (("asked", scored), ("shown", examples)):
+        expected = [(s, f"{part} {s} {n}") for s in ("law", "math") for n in range(2)]
+        assert [(item.subject, item.question) for item in found.items] == expected
+    assert len({item.id for item in scored.items}) == 4
+
+
+def test_files_of_one_subject_have_none(tmp_path):
+    written(tmp_path / "test.csv", "一題,甲,乙,A\n")
+    written(tmp_path / "dev.csv", "二題,甲,乙,A\n")
+    (item,) = read_items(tmp_path, "Suite.choice of x").items
+    assert (item.subject, item.question) == ("", "一題")
+
+
+def answers_of(path, rows: list[str]) -> list[int]:
+    text = "question,A,B,C,answer\n" + "".join(f"第{n}題,{r}\n" for n, r in enumerate(rows))
+    return [item.answer for item in read_items(written(path, text), "Suite.choice of x").items]
+
+
+def test_a_csv_files_numbers_count_from_0_or_are_texts(tmp_path):
+    path = tmp_path / "x.csv"
+    assert answers_of(path, ["甲,乙,丙,0", "甲,乙,丙,２", "甲,乙,丙,1"]) == [0, 2, 1]
+    # Some numbers are options' texts, but not all.
+    assert answers_of(path, ["1,2,3,2", "甲,乙,丙,0"]) == [2, 0]
+    # These can only be texts, or mean the same.
+    assert answers_of(path, ["10,20,30,20", "7,8,9,7"]) == [1, 0]
+    assert answers_of(path, ["0,1,2,2", "0,1,2,1"]) == [2, 1]
+    # By themselves they may be either.
+    with pytest.raises(ValueError, match="may be a number or an option's text: 2"):
+        answers_of(path, ["1,2,3,2", "1,2,3,1"])
+    with pytest.raises(ValueError, match=r"x.csv: its answers .* seem to count from 1"):
+        answers_of(path, ["甲,乙,丙,1", "甲,乙,丙,3"])
+    # Letters say how the others are meant.
+    assert answers_of(path, ["甲,乙,丙,A", "甲,2,3,3"]) == [0, 2]
+
+
 def test_what_is_no_question_is_counted_by_reason(tmp_path):
     good = FORMS["ours.jsonl"]
     bad = [
@@ -75,6 +135,10 @@ def test_what_is_no_question_is_counted_by_reason(tmp_path):
         {**good, "options": ["一"]},
         {**good, "options": "玉山"},
         {**good, "question": " "},
+        {**good, "options": ["玉山", "", "雪山"]},
+        {**good, "options": {"A": "玉山", "B": None}},
+        {**good, "options": {"text": ["玉山", "雪山"], "label": ["A"]}},
+        {"question": "一", "A": " ", "B": "玉山", "C": "雪山", "answer": "B"},
     ]
     lines = [json.dumps(record, ensure_ascii=False) for record in [good, *bad]]
     found = read_items(written(tmp_path / "x.jsonl", "\n".join(lines)), "Suite.choice of x")
@@ -85,6 +149,8 @@ def test_what_is_no_question_is_counted_by_reason(tmp_path):
         "no answer": 1,
         "fewer than two options": 1,
         "options are neither a list nor named": 1,
+        "options and their labels differ in number": 1,
+        "an option without text": 3,
         "no question": 1,
     }
 
@@ -103,6 +169,14 @@ def test_files_that_are_no_sets_are_refused_by_name(tmp_path):
     broken.write_bytes(gzip.compress(b'{"question": "a"}' * 99)[:30])
     with pytest.raises(ValueError, match=r"f\.jsonl\.gz is damaged"):
         read_items(broken, "Suite.choice of x")
+    data = bytearray(gzip.compress(json.dumps(FORMS["mmlu.jsonl"]).encode() * 50))
+    data[40:60] = bytes(20)
+    broken.write_bytes(data)
+    with pytest.raises(ValueError, match=r"Suite.choice of x: .*f\.jsonl\.gz is damaged"):
+        read_items(broken, "Suite.choice of x")
+    long = written(tmp_path / "g.csv", "question,A,B,answer\n一,甲,乙,A\n" + "字" * 140_000)
+    with pytest.raises(ValueError, match=r"Suite.choice of x: .*g\.csv:3: field larger than"):
+        read_items(long, "Suite.choice of x")
     with pytest.raises(FileNotFoundError, match=r"Suite.choice of x: no file or folder .*none"):
         read_items(tmp_path / "none.csv", "Suite.choice of x")
     (tmp_path / "empty").mkdir()
@@ -115,6 +189,8 @@ def test_the_exam_that_comes_along():
     assert len(found.items) == 1833 and found.unusable == {"more than one answer": 24}
     assert all(len(set(item.options)) == len(item.options) for item in found.items[:200])
     assert len({item.id for item in found.items}) == len(found.items)
+    # As configs/evaluations/README.md says.
+    assert len({(item.subject, item.content) for item in found.items}) == 1727
 
 
 def test_prompts():
@@ -215,6 +291,54 @@ def test_examples_come_from_the_subject_and_are_not_asked():
         prepared(items, shots=4)
 
 
+def prompts(choice: Choice) -> list[str]:
+    model = load_vocabulary(tokenizer_side.folder("llama3"))
+    return [model.decode(requests[0].context) for requests in choice.requests]
+
+
+def test_no_question_stands_behind_itself():
+    items = some_items(12, subjects=3)
+    # The set's own file as examples: all are asked, and each behind two others of its subject.
+    choice = prepared(items, shots=2, examples=Items(tuple(items), {}))
+    assert choice.items == tuple(items) and choice.fewer == 0
+    for item, text in zip(choice.items, prompts(choice), strict=True):
+        assert text.count(f"題目：{item.question}\n") == 1 and text.count("題目：") == 3
+    # Another file may have it in another order and width, and then there is one fewer.
+    first = items[0]
+    copy = dataclasses.replace(
+        first, id="c", question="第 ０ 題", options=first.options[::-1], answer=0
+    )
+    assert copy.content == first.content and copy.content != items[3].content
+    others = [copy, *(i for i in some_items(12, subjects=3)[6:10])]
+    choice = prepared(items, shots=2, examples=Items(tuple(others), {}), limit=1)
+    (text,) = prompts(choice)
+    assert "第 ０ 題" not in text and text.count("題目：") == 3
+    choice = prepared(items[:1], shots=1, examples=Items((copy,), {}))
+    assert prompts(choice)[0].count("題目：") == 1 and choice.fewer == 1
+    assert choice.record([Scored(-1.0, False)] * 2)["fewer_shots"] == 1
+    # Copies within a set.
+    again = [dataclasses.replace(item, id=f"again {item.id}") for item in items]
+    choice = prepared([*items, *again], shots=2)
+    assert [item.id for item in choice.items[-12:]] == [item.id for item in again]
+    for item, text in zip(choice.items, prompts(choice), strict=True):
+        assert text.count(f"題目：{item.question}\n") == 1 and text.count("題目：") == 3
+
+
+def test_no_subject_drops_out_unheard():
+    items = [*some_items(4, subjects=1), dataclasses.replace(some_items(1)[0], subject="法律")]
+    with pytest.raises(ValueError, match="a subject no question is left of '法律'; lower"):
+        prepared(items, shots=1)
+    with pytest.raises(ValueError, match="set: none of its 5 questions fits into 8 ids; raise"):
+        prepared(items, most=8)
+
+
+def test_what_is_not_a_number_is_no_answer():
+    choice = prepared(some_items(2))
+    scores = [Scored(-1.0, False)] * 4 + [Scored(math.nan, False)]
+    with pytest.raises(NotANumber, match=r"set: the log-likelihoods of question 1 are .*nan"):
+        choice.record(scores)
+
+
 def test_where_examples_do_not_fit_there_are_fewer():
     items = some_items(12, subjects=1)
     sizes = [len(r[0].context) + 1 for r in prepared(items, shots=2).requests]
@@ -222,6 +346,7 @@ def test_where_examples_do_not_fit_there_are_fewer():
     texts = [load_vocabulary(tokenizer_side.folder("llama3")).decode(r[0].context)
              for r in choice.requests]  # fmt: skip
     assert {text.count("題目：") for text in texts} == {2, 3}
+    assert choice.fewer == sum(text.count("題目：") == 2 for text in texts)
     choice = prepared(items, most=min(len(r[0].context) for r in prepared(items).requests) + 3)
     lost = choice.unusable.pop(next(r for r in choice.unusable if r.startswith("longer than")))
     assert 0 < lost == 12 - len(choice.items)

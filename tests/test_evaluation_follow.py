@@ -19,8 +19,9 @@ import pytest
 from tests import tiny
 from twjax import storage
 from twjax.config import Checkpoint, ConfigError
-from twjax.evaluation import follow
-from twjax.evaluation.records import Key, Records
+from twjax.evaluation import follow, records
+from twjax.evaluation.batching import NotANumber
+from twjax.evaluation.records import Records
 from twjax.models.network import network as declare
 from twjax.parallel.mesh import make_mesh
 from twjax.training import ledger
@@ -102,6 +103,30 @@ def test_kill_dash_nine_of_the_follower_neither_repeats_nor_loses(config, unbrok
     one = tiny.twjax("eval", run_dir, "--record", "--rows", 4)
     assert one.returncode == 0, one.stderr
     assert (STEPS, "b") in recorded(run_dir)
+    assert f"step {STEPS} has a (eval) already; not recorded again." in one.stderr
+
+
+@pytest.mark.slow
+def test_several_processes_record_what_one_does(unbroken, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(unbroken[0], run_dir)
+    command = ["-m", "launch.local", "--hosts", "2", "--", "eval", run_dir, "--record"]
+    done = subprocess.run(
+        [sys.executable, *map(str, command), "--rows", "4"],
+        env=tiny.environment(),
+        capture_output=True,
+        text=True,
+        # A process that waits for one that is gone does so for five minutes.
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(f"at step {STEPS}") == 1
+    found = recorded(run_dir)
+    assert found.keys() == {(STEPS, "a"), (STEPS, "b")}
+    logged = {r["task"]: r for r in tiny.records(run_dir, "eval") if r["step"] == STEPS}
+    for (_, task), record in found.items():
+        assert record["train_tokens"] == logged[task]["train_tokens"] and record["rows"] == 4
 
 
 @pytest.mark.slow
@@ -137,7 +162,7 @@ def test_what_is_read_while_it_is_deleted_is_whole_or_left_out(unbroken, tmp_pat
             equal = jax.tree.map(np.array_equal, params, theirs(step))
             return [{"kind": "pairs", "task": "same", "preferred": all(jax.tree.leaves(equal))}]
 
-        parts = [follow.Part(frozenset({Key("pairs", "same")}), score)]
+        parts = [follow.Part(frozenset({("pairs", "same")}), score)]
         steps = follow.steps_on_disk(run_dir)
         tally = follow.Follower(run_dir, hurried, parts).follow()
     for thread in threads:
@@ -186,7 +211,7 @@ def scores(seen):
         seen.append(step)
         return [{"task": "a", "bits_per_byte": 1.0 / step}]
 
-    return [follow.Part(frozenset({Key("eval", "a")}), score)]
+    return [follow.Part(frozenset({("eval", "a")}), score)]
 
 
 def counts(tally):
@@ -207,13 +232,61 @@ def test_the_newest_comes_first_and_those_before_it_after(tmp_path):
     assert seen == [30, 20, 40, 10] and counts(tally) == (4, 0, 0)
     seen.clear()
     # Only what was not evaluated of a step is.
-    more = follow.Part(frozenset({Key("pairs", "p")}), lambda params, step: [
+    more = follow.Part(frozenset({("pairs", "p")}), lambda params, step: [
         {"kind": "pairs", "task": "p", "preferred": 0.5}
     ])  # fmt: skip
     tally = follow.Follower(run_dir, read, [*parts, more], every=20).follow()
     assert not seen and len(tally.evaluated) == 2
     records = storage.read_json_lines(run_dir / "evaluations.jsonl")
     assert [r["step"] for r in records if r["kind"] == "pairs"] == [40, 20]
+
+
+def exam(shots, seen):
+    def score(params, step):
+        seen.append((step, shots))
+        return [{"kind": "choice", "task": "exam", "shots": shots, "accuracy": 0.25}]
+
+    key = ("choice", "exam")
+    return [follow.Part(frozenset({key}), score, {key: {"shots": shots}})]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_another_suite_is_evaluated_where_the_log_tells_it_apart(
+    apart, tmp_path, monkeypatch, capsys
+):
+    """What is asked otherwise under the same name is another evaluation, or is said to be none."""
+
+    def key_of(record):
+        return record["kind"], record["task"], record.get("shots") if apart else None
+
+    for module in (records, follow):
+        monkeypatch.setattr(module, "key_of", key_of)
+    run_dir, seen = fake_run(tmp_path / "run", [10, 20]), []
+    ledger.append(run_dir, "finish", 20)
+    for shots in (0, 0, 5, 5):
+        follow.Follower(run_dir, reader(run_dir), exam(shots, seen)).follow()
+    said = capsys.readouterr().err
+    there = storage.read_json_lines(run_dir / "evaluations.jsonl")
+    found = [(r["step"], r["shots"]) for r in there]
+    told = "exam (choice) was evaluated with other settings at 2 step(s), and isn't again"
+    if apart:
+        assert found == seen == [(20, 0), (10, 0), (20, 5), (10, 5)] and told not in said
+    else:
+        # Once by each follower.
+        assert found == seen == [(20, 0), (10, 0)] and said.count(told) == 2
+    # A step without any is evaluated, whatever others have.
+    add_checkpoint(run_dir, 30)
+    follow.Follower(run_dir, reader(run_dir), exam(5, seen)).follow()
+    assert seen[len(found) :] == [(30, 5)]
+
+
+def test_a_record_that_does_not_say_how_it_was_asked_is_not_waited_for(tmp_path):
+    run_dir, seen = fake_run(tmp_path / "run", [10]), []
+    ledger.append(run_dir, "finish", 10)
+    (part,) = scores(seen)
+    part = follow.Part(part.keys | {("eval", "b")}, part.score)
+    assert follow.Follower(run_dir, reader(run_dir), [part]).follow().evaluated == {10}
+    assert seen == [10]
 
 
 def test_a_checkpoint_that_goes_while_it_is_read_counts_for_nothing(tmp_path, capsys):
@@ -241,6 +314,27 @@ def test_one_that_stays_and_cannot_be_read_is_an_error_of_its_own(tmp_path):
     ledger.append(run_dir, "finish", 20)
     tally = follow.Follower(run_dir, reader(run_dir), scores(seen)).follow()
     assert seen == [10] and counts(tally) == (1, 0, 1)
+
+
+def test_one_that_cannot_be_scored_is_left_and_the_rest_of_it_recorded(tmp_path, capsys):
+    run_dir, seen = fake_run(tmp_path / "run", [10, 20, 30]), []
+
+    def score(params, step):
+        if step == 20:
+            raise NotANumber("exam: the log-likelihoods of question 1 are [nan, nan].")
+        return [{"kind": "choice", "task": "exam", "accuracy": 0.5}]
+
+    parts = [follow.Part(frozenset({("choice", "exam")}), score), *scores(seen)]
+    ledger.append(run_dir, "finish", 30)
+    tally = follow.Follower(run_dir, reader(run_dir), parts).follow()
+    assert seen == [30, 20, 10] and (tally.evaluated, tally.broken) == ({10, 30}, {20})
+    records = storage.read_json_lines(run_dir / "evaluations.jsonl")
+    assert [(r["step"], r["task"]) for r in records] == [
+        (30, "exam"), (30, "a"), (20, "a"), (10, "exam"), (10, "a")
+    ]  # fmt: skip
+    told = capsys.readouterr().err
+    assert "step 20: exam: the log-likelihoods of question 1 are [nan, nan]." in told
+    assert str(tally) == "2 checkpoint(s) evaluated, 1 not readable or scored"
 
 
 def test_a_rollback_takes_out_what_was_evaluated_beyond_it(tmp_path):
@@ -337,7 +431,8 @@ def test_a_follower_measures_on_other_rows_what_was_measured_on_some(tmp_path):
             seen.append((step, size))
             return [{"task": "a", "bits_per_byte": 1.0, "bytes": size}]
 
-        return [follow.Part(frozenset({Key("eval", "a", size=size)}), scored)]
+        key = "eval", "a"
+        return [follow.Part(frozenset({key}), scored, {key: {"bytes": size}})]
 
     for size in (200, 200, 800):
         follow.Follower(run_dir, reader(run_dir), score(size)).follow()

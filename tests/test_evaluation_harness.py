@@ -20,8 +20,9 @@ from lm_eval.models.huggingface import HFLM
 from tests import tokenizer_side
 from twjax.cli import main
 from twjax.evaluation.choice import Choice, Form
+from twjax.evaluation.continuation import continue_prompts
 from twjax.evaluation.harness import Harnessed
-from twjax.evaluation.items import read_items
+from twjax.evaluation.items import Items, read_items
 from twjax.evaluation.scoring import Scorer
 from twjax.models.network import network as declare
 from twjax.parallel.mesh import mesh_here
@@ -100,6 +101,24 @@ def test_a_set_scores_as_with_lm_eval_item_by_item(parts, theirs, style, shots):
     assert [s.greedy for s in found] == [e[1] for e in expected]
 
 
+def test_an_id_of_prompt_and_answer_together_is_cut_as_lm_eval_does(parts, theirs):
+    run, network, mesh, params, model = parts
+    form, joined = Form("texts", "zh-TW"), []
+    for item in read_items(EXAM, "Suite.choice of exam").items:
+        context, answers = form.ask(item, [])
+        ids = model.encode(context)
+        if any(model.encode(context + a)[: len(ids)] != ids for a in answers):
+            joined.append(item)
+    # A colon and what follows it.
+    assert len(joined) == 13
+    choice = Choice.prepare("exam", Items(tuple(joined), {}), model, form)
+    found = Scorer(run, network, mesh)(params, choice.flat())
+    pairs = [(form.ask(item, [])[0], a) for item in joined for a in form.ask(item, [])[1]]
+    expected = theirs.loglikelihood(instances("loglikelihood", pairs), disable_tqdm=True)
+    np.testing.assert_allclose([s.log_likelihood for s in found], [e[0] for e in expected],
+                               rtol=2e-5, atol=2e-5)  # fmt: skip
+
+
 def test_the_adapter_answers_as_lm_evals_own_model(parts, theirs):
     ours = Harnessed(*parts, max_length=2048)
     pairs = [
@@ -141,6 +160,38 @@ def test_greedy_text_equals_that_of_lm_evals_own_model(parts, theirs):
     ]
     args = instances("generate_until", wanted)
     assert ours.generate_until(args) == theirs.generate_until(args, disable_tqdm=True)
+
+
+def test_a_prompt_is_cut_at_its_left_to_leave_room_for_its_text(parts, theirs):
+    ours = Harnessed(*parts, max_length=24)
+    model = parts[-1]
+    how = {"until": [], "max_gen_toks": 8}
+    long = "".join(f"第{n}條" for n in range(1, 30))
+    short = "中華民國"
+    args = instances("generate_until", [(long, how), (short, how)])
+    said = ours.generate_until(args)
+    assert ours.shortened == 1
+    other = HFLM(
+        pretrained=theirs.model, tokenizer=theirs.tokenizer, max_length=24, add_bos_token=True
+    )
+    assert said == other.generate_until(args, disable_tqdm=True)
+    run, network, mesh, params, _ = parts
+    cut = [*model.start, *model.encode(long)][-16:]
+    assert said[:1] == continue_prompts(
+        run, network, params, [cut], model, mesh=mesh, tokens=8, end_ids=()
+    )
+    with pytest.raises(ValueError, match=r"asks for 24 new tokens, but the model reads 24 ids"):
+        ours.generate_until(instances("generate_until", [(short, how | {"max_gen_toks": 24})]))
+
+
+def test_repeats_of_a_request_are_drawn_apart(parts):
+    ours = Harnessed(*parts, max_length=2048)
+    how = {"until": [], "max_gen_toks": 8, "do_sample": True, "temperature": 1.0}
+    args = instances("generate_until", [("中華民國", how)] * 72)
+    said = ours.generate_until(args)
+    # More than are continued together.
+    assert len(set(said)) > 64
+    assert ours.generate_until(args) == said
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from twjax.corpus.conversion import opencc
 from twjax.corpus.document import Document
-from twjax.corpus.variety import usage
+from twjax.corpus.variety import script, usage
 from twjax.evaluation import localisation
 from twjax.evaluation.localisation import Writing, judge, measure
 
@@ -82,6 +83,39 @@ def test_counts_of_known_texts(text, simplified, mainland):
     assert localisation.simplified(text) == simplified
     assert found.with_simplified == (simplified > 0)
     assert found.with_mainland == (mainland > 0)
+
+
+@pytest.mark.parametrize("place", ["这是我の最爱", "这是我ノ最爱", "这是我のノ最爱"])
+def test_a_few_kana_hide_no_simplified_text(place):
+    text = f"我们今天去超市买了很多东西，{place}，软件质量很好"
+    same = text.replace(place, "这是我的最爱")
+    assert judge([text]) == judge([same]) == ["script"]
+    assert measure([text]).simplified == measure([same]).simplified == 7
+
+
+def test_japanese_text_is_never_the_mainlands():
+    """Messages of Vim's Japanese translation, and headings with few kana."""
+    po = (ROOT / "tests/data/reading/vim.euc-jp.po").read_text(encoding="euc_jp")
+    found = re.findall(r'^(?:msgstr )?"(.+)"$', po, re.MULTILINE)
+    kana = [text for text in found if script.count(text).kana]
+    assert len(kana) == 78 and sum(script.count(text).simplified > 0 for text in kana) > 10
+    headings = [
+        "国民の声を聞く会",
+        "東京都知事選挙の開票結果と当選者一覧",
+        "学校教育法の一部を改正する法律案",
+        "経済産業省、国内企業の対応状況を発表へ",
+        "会社概要（株式会社ニホン学会）",
+    ]
+    some = [*kana, *headings, JAPANESE, JAPANESE * 20]
+    assert judge(some) == [""] * len(some)
+    assert measure(some).simplified == 0
+
+
+def test_a_japanese_name_in_a_sentence_of_taiwan_is_no_leak():
+    text = "日本的「こども家庭庁」與文部科学省分工，前者主管幼兒照顧，後者負責教育與學術。"
+    assert measure([text]).simplified == 0 and judge([text]) == [""]
+    # One character that Japanese doesn't have tells that the text isn't only that.
+    assert measure([text.replace("負責", "负责")]).simplified > 0
 
 
 def test_verdicts_say_what_makes_a_text_the_mainlands():

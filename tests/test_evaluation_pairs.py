@@ -16,11 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import tokenizer_side
 from twjax.cli import main
 from twjax.config import Mesh, Model
 from twjax.corpus.document import Document, write_jsonl
 from twjax.corpus.variety import script, usage
 from twjax.evaluation import minimal_pairs, pairs
+from twjax.evaluation.choice import text_request
 from twjax.evaluation.minimal_pairs import Passage
 from twjax.evaluation.pairs import Pair, Probe
 from twjax.evaluation.scoring import Scorer
@@ -29,6 +31,7 @@ from twjax.models.spec import init_weights
 from twjax.parallel.mesh import make_mesh
 from twjax.training.source import plain_run
 from twjax.vocab.tokenizer import Tokenizer
+from twjax.vocab.tokenizer_load import load_vocabulary
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FILES = ROOT / "configs/evaluations"
@@ -336,6 +339,33 @@ def test_all_ends_of_a_probe_are_asked_for_behind_the_same_ids(rows):
         assert prompt.startswith(agreed)
         assert agreed == prompt or any((prompt + end).count("是十") for end in ends)
     assert next(requests, None) is None
+
+
+@pytest.mark.parametrize("family", ["t5", "llama3"])
+def test_an_encoder_decoder_reads_the_prompt_and_says_an_end(family):
+    tokenizer = load_vocabulary(tokenizer_side.folder(family))
+    probes = pairs.read_probes(FILES / "identity.jsonl")[::40]
+    requests = iter(pairs.probe_requests(probes, tokenizer, both=True))
+    for probe in probes:
+        for end in (*probe.right, *probe.wrong):
+            request = next(requests)
+            # As it reads and answers a question.
+            assert request == text_request(tokenizer, probe.prompt, end, both=True)
+            assert request.context[-1] == tokenizer.eos_id
+            assert request.context.count(tokenizer.eos_id) == 1
+            assert tokenizer.eos_id not in request.continuation
+    assert next(requests, None) is None
+    pair = Pair(**{**PAIR, "term": tuple(PAIR["term"])})
+    asked = [text_request(tokenizer, "", t, both=True) for t in (pair.taiwan, pair.mainland)]
+    assert pairs.pair_requests([pair], tokenizer, both=True) == asked
+
+
+def test_an_encoder_decoder_needs_an_eos():
+    tokenizer = Merging()
+    tokenizer.eos_id = -1
+    pair = Pair(**{**PAIR, "term": tuple(PAIR["term"])})
+    with pytest.raises(ValueError, match="has no EOS, which ends what an encoder reads"):
+        pairs.pair_requests([pair], tokenizer, both=True)
 
 
 class Bytes(Merging):

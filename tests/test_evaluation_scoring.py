@@ -11,15 +11,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from twjax.config import Mesh, Model
-from twjax.evaluation import scoring
+from twjax.evaluation import generate, scoring
 from twjax.evaluation.batching import Request, families, room, rows_of
+from twjax.evaluation.generate import prompt_columns
 from twjax.evaluation.scoring import Scorer
 from twjax.models.encdec import EncoderDecoder
 from twjax.models.network import network as declare
-from twjax.models.spec import init_weights
+from twjax.models.spec import abstract_weights, init_weights
 from twjax.parallel.mesh import make_mesh
+from twjax.parallel.sharding import replicated, weight_shardings
+from twjax.planning.topology import parse_topology, set_environment
 from twjax.training.source import plain_run
 
 VOCAB = 61
@@ -128,6 +132,102 @@ def test_scores_equal_those_of_requests_read_one_by_one(kind, monkeypatch):
     assert [score.greedy for score in found] == greedy and sum(greedy) >= 8
 
 
+@pytest.mark.parametrize("kind", ["llama", "encoder-decoder"])
+def test_rows_divided_over_devices_score_alike(kind):
+    """18 ids fill 20 columns, which eight devices can't divide."""
+    network = declare(KINDS[kind])
+    params = init_weights(network.specs, jax.random.key(1))
+    requests = [Request(tuple(range(1, 18)), (3, 4)), Request((5,) * 30, (6,)), Request((7,), (8,))]
+    # What is read behind a prefix is whole on every device.
+    requests += [Request((9,) * 20 + (n,), (3, 4)) for n in range(10, 14)]
+    run = plain_run(KINDS[kind], "none")
+    plain = Scorer(run, network, make_mesh(Mesh()))(params, requests)
+    found = Scorer(run, network, make_mesh(Mesh(fsdp=1, context=8)))(params, requests)
+    np.testing.assert_allclose(
+        [score.log_likelihood for score in found],
+        [score.log_likelihood for score in plain],
+        atol=2e-5,
+    )
+
+
+def test_the_kernel_gets_rows_that_its_tiles_fit():
+    network = declare(LLAMA)
+    for mesh in (Mesh(), Mesh(fsdp=1, context=8), Mesh(data=1, fsdp=2, context=3)):
+        devices = jax.devices()[: 6 if mesh.context == 3 else 8]
+        scorer = Scorer(plain_run(LLAMA, "none"), network, make_mesh(mesh, devices))
+        assert {scorer.kind(scorer.columns(size)) for size in (1, 5000)} == {"reference"}
+        scorer._kind = "splash"
+        for size in range(1, 5000):
+            columns = scorer.columns(size)
+            assert columns >= size and columns % max(mesh.context, 1) == 0
+            if scorer.kind(columns) == "splash":
+                assert columns % 128 == 0 and columns > 512
+            else:
+                assert columns < 1024
+
+
+@pytest.fixture
+def uncached():
+    """What is compiled for devices that aren't there can't be read back from a cache."""
+    folder = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    reset_cache()
+    yield
+    jax.config.update("jax_compilation_cache_dir", folder)
+    reset_cache()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", [1, 2])
+def test_a_tpu_reads_rows_of_every_size(context, uncached):
+    """All that the scorer calls, and the reading of a prompt, compiled for a v5e."""
+    pytest.importorskip("libtpu")
+    set_environment()
+    mesh = make_mesh(Mesh(fsdp=4 // context, context=context), parse_topology("v5e-4").devices())
+    model = dataclasses.replace(KINDS["windows"], vocab_size=512)
+    network = declare(model)
+    scorer = Scorer(plain_run(model, "none"), network, mesh)
+    params = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        abstract_weights(network.specs),
+        weight_shardings(network.specs, mesh),
+    )
+
+    def ints(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, jnp.int32)
+
+    rows, out, asked = 4, replicated(mesh), (ints(16), ints(16), ints(16, 4))
+    kinds = set()
+    for size in (18, 150, 530):
+        columns = scorer.columns(size)
+        kind = scorer.kind(columns)
+        kinds.add(kind)
+        shape = ints(rows, columns)
+        with jax.set_mesh(mesh):
+            read = scoring._read.lower(
+                network, "bfloat16", kind, out, params, shape, ints(rows), *asked
+            )
+            assert ("tpu_custom_call" in read.compile().as_text()) == (kind == "splash")
+            start = scoring._start.lower(network, "bfloat16", kind, params, shape, shape)
+            cache = jax.tree.map(
+                lambda leaf, sharding: jax.ShapeDtypeStruct(
+                    leaf.shape, leaf.dtype, sharding=sharding
+                ),
+                start.out_info,
+                start.compile().output_shardings,
+            )
+            behind = ints(2 * rows, scorer.columns(size // 3))
+            scoring._extend.lower(
+                network, out, params, cache, ints(2 * rows), behind, *asked
+            ).compile()
+    assert kinds == {"reference", "splash"}
+    prompts, segments = prompt_columns([[1] * 18, [2] * 150], mesh)
+    with jax.set_mesh(mesh):
+        generate._begin.lower(
+            network, params, prompts, segments, 300, "bfloat16", "splash", False
+        ).compile()
+
+
 def test_what_cannot_be_scored_is_refused_by_number():
     model = KINDS["learned"]
     network = declare(model)
@@ -195,3 +295,5 @@ def test_columns_leave_little_empty_and_are_few():
     assert all(a <= b for a, b in itertools.pairwise(sizes))
     assert all(size <= 1.25 * n for n, size in zip(range(16, 4097), sizes[15:], strict=True))
     assert len(set(sizes)) < 40
+    by_24 = [room(n, multiple=24) for n in range(1, 4097)]
+    assert all(a <= b < a + 24 and b % 24 == 0 for a, b in zip(sizes, by_24, strict=True))

@@ -220,6 +220,20 @@ def test_the_ids_that_end_a_text_come_along(tmp_path):
     assert end_ids(tmp_path) == frozenset()
 
 
+def test_an_imported_models_rows_are_as_long_as_it_was_made_for(tmp_path):
+    hub.write(tmp_path / "original")
+    model = tmp_path / "model"
+    import_folder(tmp_path / "original", model, probe=False)
+    assert Source.open(model).run.data.longest == 64
+    for text, length in (
+        ('{"text_config": {"max_position_embeddings": 96}}', 96),
+        ('{"seq_length": 128}', 128),
+        ("{}", 2048),
+    ):
+        (model / "hf" / "config.json").write_text(text)
+        assert Source.open(model).run.data.longest == length
+
+
 def test_a_folder_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     original = hub.write(tmp_path / "original")
     read = Reader.read

@@ -103,6 +103,38 @@ def test_an_export_of_a_run_has_a_model_card_and_nothing_else_more(direct, origi
     assert "README" not in str(list(hub.contents(original)))
 
 
+def test_an_export_that_is_trained_further_tells_of_both_runs(config, direct, tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert twjax("convert", "to-hf", direct, first, "--base-model", "org/Tiny-1B") == 0
+    assert 'base_model: "org/Tiny-1B"' in (first / "README.md").read_text()
+    assert train(config, tmp_path / "run", f"hf:{first}") == 0
+    assert twjax("convert", "to-hf", tmp_path / "run", second) == 0
+    told = (second / "README.md").read_text("utf-8")
+    assert "base_model" not in told
+    assert "second is first, trained further on the texts below with twjax: 4 steps" in told
+    assert "first itself is org/Tiny-1B, trained further with twjax" in told
+    rows = tiny.records(direct, "train")[-1]["rows"]
+    assert f"| {rows['a']:,} |" in told.split("Read before that, by first, in 4 steps")[1]
+    # The card that came along is of other weights: without one of its own there is none.
+    assert twjax("convert", "to-hf", tmp_path / "run", tmp_path / "plain", "--no-card") == 0
+    assert not list((tmp_path / "plain").glob("*.md"))
+    record = json.loads((tmp_path / "plain" / "twjax_export.json").read_text())
+    assert record["changes"] == ["README.md, README.zh-TW.md: left out, the model card of the base"]
+    assert [run["name"] for run in record["source"]["lineage"]["runs"]] == ["first", "plain"]
+    # Weights that are only handed on keep it, with what is recorded of them.
+    assert twjax("convert", "from-hf", first, tmp_path / "model", "--no-probe") == 0
+    assert twjax("convert", "to-hf", tmp_path / "model", tmp_path / "again") == 0
+    assert (tmp_path / "again" / "README.md").read_bytes() == (first / "README.md").read_bytes()
+    records = [
+        json.loads((folder / "twjax_export.json").read_text())["source"]["lineage"]
+        for folder in (first, tmp_path / "again")
+    ]
+    assert records[0] == records[1] and records[0]["base"]["hub_id"] == "org/Tiny-1B"
+    capsys.readouterr()
+    assert twjax("convert", "to-hf", direct, tmp_path / "no", "--base-model", "/models/x") == 1
+    assert "ORGANIZATION/NAME" in capsys.readouterr().err and not (tmp_path / "no").exists()
+
+
 def test_a_model_is_scored_on_the_data_of_a_configuration(config, direct, model, capsys):
     scored = model.parent / "scores.json"
     assert twjax("eval", model, "--config", config, "--json", scored) == 0

@@ -203,6 +203,8 @@ def test_prompts_are_continued_alike_alone_together_and_sharded():
     one, four = make_mesh(Mesh(), jax.devices()[:1]), make_mesh(Mesh(tensor=4), jax.devices())
     together = generate(network, params, prompts, tokens=9, mesh=one)
     assert generate(network, params, prompts, tokens=9, mesh=four) == together
+    rows = make_mesh(Mesh(fsdp=2, context=4), jax.devices())
+    assert generate(network, params, prompts, tokens=9, mesh=rows) == together
     assert generate(network, params, prompts[1:2], tokens=9, mesh=one) == together[1:2]
     # By whole forwards, with the inputs not padded.
     said = np.zeros((1, 9), np.int32)

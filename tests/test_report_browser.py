@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.report_side import Roles, make_run, make_steered
+from tests.report_side import (
+    Roles,
+    make_branch,
+    make_run,
+    make_steered,
+    records,
+    write_records,
+)
 from twjax.report import write_report
 
 WIDTHS = (390, 1280)
@@ -49,14 +56,25 @@ FAULTS = """(() => {
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """A page of one run with all that a run can have, and one of three runs."""
+    """Pages of a run with all that a run can have, of three, and of what is less than that.
+
+    The last has a branch without its trunk, and a run whose end is no number.
+    """
     folder = tmp_path_factory.mktemp("pages")
     base = make_run(folder / "base")
     steered = make_steered(folder / "steered", device="TPU v5p")
     other = make_steered(folder / "with a rather long name", seed=5, peak=2e-3)
     roles = Roles(baseline=base, without_replay=other, with_replay=steered)
+    branch = make_branch(steered, folder / "branch")
+    events = records(branch, "ledger")
+    write_records(branch, "ledger", [events[0] | {"from": "/nowhere/trunk"}, *events[1:]])
+    broken = make_steered(folder / "broken", seed=3)
+    lines = records(broken, "metrics")
+    spoilt = [r | ({"bits_per_byte": None} if r["step"] == 600 else {}) for r in lines]
+    write_records(broken, "metrics", [r for r in spoilt if r.get("task") != "tw_laws"])
     return {
         "one": write_report([steered], folder / "one.html"),
+        "less": write_report([branch, broken], folder / "less.html"),
         "three": write_report([base, steered, other], folder / "three.html", roles=roles),
     }
 
@@ -68,7 +86,7 @@ def tab(tmp_path_factory):
 
 
 @browser.needed
-@pytest.mark.parametrize("name", ["one", "three"])
+@pytest.mark.parametrize("name", ["one", "three", "less"])
 def test_nothing_overflows_is_cut_off_asks_or_complains(pages, tab, name):
     for width in WIDTHS:
         for dark in (False, True):

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,6 +123,28 @@ def test_scores_are_the_evaluators_own(run_dir, folder, monkeypatch):
         assert [line["said"] for line in own] == said
         assert metrics == pytest.approx(record["metrics"], abs=1e-9)
         assert any(said) and len(own) == record["examples"]
+
+
+@pytest.mark.slow
+def test_several_processes_record_their_answers_once(run_dir, folder, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run_dir, copy, ignore=shutil.ignore_patterns("evaluations*"))
+    command = ["-m", "launch.local", "--hosts", "2", "--", "eval", copy, "--record"]
+    done = subprocess.run(
+        [sys.executable, *map(str, command), "--generate", TASKS[0], "--examples", "3"],
+        env=tiny.environment(TWJAX_RECORDS_DIR=str(folder)),
+        cwd=tiny.REPO,
+        capture_output=True,
+        text=True,
+        # A process that waits for one that is gone does so for five minutes.
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (line,) = (copy / "evaluations.jsonl").read_text().splitlines()
+    record = json.loads(line)
+    assert (record["kind"], record["step"], record["task"]) == ("generation", 3, TASKS[0])
+    assert record["examples"] == 3
 
 
 def directly(name, run_dir):

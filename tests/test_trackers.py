@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import struct
@@ -21,12 +22,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import tiny
+from tests.tracking_side import Desk, Log, logged
 from twjax.cli import main
 from twjax.config import ConfigError, Tracking
+from twjax.evaluation.records import Records
+from twjax.report import sending
 from twjax.report.sending import Sender, points
 from twjax.report.trackers import open_tracker
 from twjax.storage import is_locked
 from twjax.training.board import Board
+from twjax.training.metrics import cut
 
 needs_wandb = pytest.mark.skipif(
     importlib.util.find_spec("wandb") is None, reason="needs twjax[wandb]"
@@ -40,114 +45,6 @@ needs_server = pytest.mark.skipif(
 )
 
 
-class Log:
-    """A run's folder as a trainer writes it: step `s` has loss f(s), an evaluation each 5 steps."""
-
-    def __init__(self, run_dir: pathlib.Path):
-        self.run_dir, self.step, self.factor = run_dir, 0, 1.0
-        run_dir.mkdir(parents=True, exist_ok=True)
-        self.begin("start")
-
-    def event(self, event: str, **details) -> None:
-        line = json.dumps({"event": event, "step": self.step, **details})
-        with (self.run_dir / "ledger.jsonl").open("a") as file:
-            file.write(line + "\n")
-
-    def records(self, steps: range) -> list[dict]:
-        found = []
-        for step in steps:
-            loss = self.factor * (5 - 0.01 * step)
-            found.append({"kind": "train", "step": step, "loss": loss, "tokens": 64 * step})
-            if step % 5 == 0:
-                found.append({"kind": "eval", "step": step, "task": "網頁", "bits_per_byte": loss})
-        return found
-
-    def train(self, steps: int) -> None:
-        lines = [json.dumps(r) for r in self.records(range(self.step + 1, self.step + steps + 1))]
-        self.step += steps
-        with (self.run_dir / "metrics.jsonl").open("a") as file:
-            file.writelines(line + "\n" for line in lines)
-
-    def begin(self, event: str) -> None:
-        (self.run_dir / "config.gin").write_text(CONFIG.replace("1e-2", f"{self.factor * 1e-2}"))
-        self.event(event)
-
-    def go_back(self, step: int, event: str = "resume", factor: float | None = None) -> None:
-        """The run goes on from an earlier step, as after a kill."""
-        log = self.run_dir / "metrics.jsonl"
-        kept = [r for r in map(json.loads, log.read_text().splitlines()) if r["step"] <= step]
-        self.step, self.factor = step, factor or self.factor
-        if event == "resume":
-            self.begin(event)
-        else:
-            self.event(event, look={"used": {"網頁": 2.0}, "shares": {"b": 0.5}})
-        temporary = self.run_dir / "new"
-        temporary.write_text("".join(json.dumps(r) + "\n" for r in kept))
-        os.replace(temporary, log)
-
-    def points(self) -> dict[tuple[str, int], float]:
-        lines = (self.run_dir / "metrics.jsonl").read_text().splitlines()
-        return {
-            (name, r["step"]): value for r in map(json.loads, lines) for name, value in points(r)
-        }
-
-
-CONFIG = tiny.CONFIG.format(cache="nowhere")
-
-
-class Memory:
-    """A tracker that keeps what was flushed, and fails when it is told to."""
-
-    def __init__(self, runs: dict, id: str):
-        self.values, self.texts = runs.setdefault(id, ({}, {}))
-        self.kept: list[tuple] = []
-        self.fails = 0
-
-    def config(self, values) -> None:
-        assert values["model.vocab_size"] == 96
-
-    def scalar(self, name, value, step) -> None:
-        self.kept.append((self.values, name, value, step))
-
-    def text(self, name, value, step) -> None:
-        self.kept.append((self.texts, name, value, step))
-
-    def flush(self) -> None:
-        if self.fails:
-            self.fails -= 1
-            raise ConnectionError("the server is down")
-        for where, name, value, step in self.kept:
-            where.setdefault((name, step), []).append(value)
-        self.kept = []
-
-    def close(self) -> None:
-        assert not self.kept
-
-
-class Desk:
-    """A sender that can be killed and started again; `runs` is what its tracker has."""
-
-    def __init__(self, log: Log):
-        self.log, self.runs, self.down = log, {}, 0
-        self.restart()
-
-    def restart(self) -> None:
-        self.sender = Sender(self.log.run_dir, "memory", Tracking(to=("wandb",)), self.open)
-
-    def open(self, kind, tracking, folder, *, id, name, rows) -> Memory:
-        tracker = Memory(self.runs, id)
-        tracker.fails, self.down = self.down, 0
-        return tracker
-
-    def send(self) -> None:
-        with contextlib.suppress(ConnectionError):
-            self.sender.send()
-
-    def measured(self, number: int = -1) -> dict[tuple[str, int], list[float]]:
-        values = list(self.runs.values())[number][0]
-        return {k: v for k, v in values.items() if k[0].split("/")[0] in ("train", "eval")}
-
-
 MOVES = st.lists(
     st.sampled_from(["train", "send", "restart", "fail", "kill", "kill early", "tear"]), max_size=25
 )
@@ -157,7 +54,7 @@ MOVES = st.lists(
 @given(moves=MOVES)
 def test_whatever_is_killed_each_value_of_the_log_is_there_once(tmp_path_factory, moves):
     log = Log(tmp_path_factory.mktemp("log") / "run")
-    desk = Desk(log)
+    desk = Desk(log.run_dir)
     torn = b""
     for move in [*moves, "restart"]:
         path = log.run_dir / "metrics.jsonl"
@@ -194,7 +91,7 @@ def test_whatever_is_killed_each_value_of_the_log_is_there_once(tmp_path_factory
 
 def test_steps_that_are_trained_otherwise_go_to_a_run_of_their_own(tmp_path):
     log = Log(tmp_path / "run")
-    desk = Desk(log)
+    desk = Desk(log.run_dir)
     log.train(20)
     desk.send()
     first = log.points()
@@ -202,7 +99,7 @@ def test_steps_that_are_trained_otherwise_go_to_a_run_of_their_own(tmp_path):
     late = {"kind": "pairs", "step": 5, "task": "usage", "preferred": 0.75}
     beside.write_text(json.dumps(late) + "\n")
     desk.send()
-    log.go_back(10, "roll_back")
+    log.roll_back(10)
     log.factor = 2.0
     desk.send()
     log.train(15)
@@ -227,9 +124,138 @@ def test_steps_that_are_trained_otherwise_go_to_a_run_of_their_own(tmp_path):
     assert len(desk.runs) == 3
 
 
+@pytest.mark.parametrize("meanwhile", ["send", "restart", "restart and send"])
+def test_a_rollback_is_seen_whenever_it_is_looked_at(meanwhile, tmp_path):
+    log = Log(tmp_path / "run")
+    desk = Desk(log.run_dir)
+    log.train(20)
+    desk.send()
+    first = log.points()
+    # What follows is sent while the way is left that it belongs to, or never.
+    log.train(2)
+
+    def look() -> None:
+        if "restart" in meanwhile:
+            desk.restart()
+        if "send" in meanwhile:
+            desk.send()
+
+    log.roll_back(10, look)
+    log.factor = 2.0
+    look()
+    log.train(3)
+    desk.send()
+    log.train(12)
+    desk.send()
+    desk.restart()
+    desk.send()
+    assert len(desk.runs) == 2
+    assert first.items() <= {key: value for key, (value,) in desk.measured(0).items()}.items()
+    assert desk.measured(1) == {key: [value] for key, value in log.points().items()}
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_a_configuration_may_be_written_after_its_event(between, tmp_path):
+    log = Log(tmp_path / "run")
+    desk = Desk(log.run_dir)
+    log.train(20)
+    desk.send()
+    log.step, log.factor = 10, 2.0
+    cut(log.run_dir, 10)
+    log.event("resume")
+
+    def opener(*about, **more):
+        log.configure()
+        return desk.open(*about, **more)
+
+    if between:
+        # Of one look, what comes after the opening sees another one than what came before.
+        desk.sender = Sender(log.run_dir, "memory", Tracking(to=("wandb",)), opener)
+        desk.send()
+    else:
+        desk.send()
+        log.configure()
+    log.train(15)
+    desk.send()
+    assert len(desk.runs) == 2
+    assert desk.measured(1) == {key: [value] for key, value in log.points().items()}
+
+
+def test_a_run_after_a_rollback_has_nothing_of_the_way_that_was_left(tmp_path):
+    log = Log(tmp_path / "run")
+    desk = Desk(log.run_dir)
+    beside = Records(log.run_dir)
+
+    def evaluate(step: int, right: float) -> None:
+        beside.leave_abandoned()
+        beside.append([{"kind": "pairs", "step": step, "task": "usage", "preferred": right}])
+
+    def budget(used: float) -> None:
+        answer = {"action": "steer", "rate": 1.0, "beyond": 0, "shares": {"b": 0.3}}
+        log.event("budget", used={"網頁": used}, **answer)
+
+    log.train(10)
+    log.sample(10, "ten")
+    budget(0.5)
+    log.train(10)
+    log.sample(20, "left")
+    budget(0.9)
+    evaluate(5, 0.5)
+    evaluate(20, 0.6)
+    desk.send()
+    log.roll_back(10, desk.send)
+    log.factor = 2.0
+    log.train(5)
+    desk.send()
+    log.sample(20, "stays")
+    log.train(5)
+    budget(0.4)
+    desk.send()
+    desk.restart()
+    desk.send()
+    before, (values, texts) = desk.runs.values()
+    assert before[0]["pairs/usage/preferred", 20] == [0.6]
+    assert before[1]["samples", 20] == ["p:left"]
+    assert {step: text for (name, step), text in texts.items() if name == "samples"} == {
+        10: ["p:ten"],
+        20: ["p:stays"],
+    }
+    assert {step: v for (name, step), v in values.items() if name == "budget/網頁"} == {
+        10: [2.0],
+        20: [0.4],
+    }
+    # Those of beside the run wait until who evaluates there has set the old ones aside.
+    pairs = {key: v for key, v in values.items() if key[0] == "pairs/usage/preferred"}
+    assert pairs == {("pairs/usage/preferred", 5): [0.5]}
+    evaluate(20, 0.7)
+    desk.send()
+    assert values["pairs/usage/preferred", 20] == [0.7]
+    assert len(desk.runs) == 2
+
+
+@pytest.mark.parametrize("failures", [0, 6])
+def test_the_end_of_a_run_is_worth_three_attempts(failures, tmp_path, monkeypatch):
+    monkeypatch.setattr(sending, "RETRY_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(sending, "POLL_SECONDS", 0.01)
+    log = Log(tmp_path / "run")
+    log.train(5)
+    tried, told = [], []
+
+    def opener(*about, **more):
+        tried.append(about)
+        raise ConnectionError("the server is down")
+
+    def ended(seconds: float) -> bool:
+        return len(tried) >= failures
+
+    sender = Sender(log.run_dir, "memory", Tracking(to=("wandb",)), opener)
+    assert not sending.send_until(sender, "memory", ended, told.append)
+    assert len(tried) == failures + 3 and len(told) == 1
+
+
 def test_decisions_and_evaluations_from_beside_the_run_are_sent_too(tmp_path):
     log = Log(tmp_path / "run")
-    desk = Desk(log)
+    desk = Desk(log.run_dir)
     log.train(10)
     beside = log.run_dir / "evaluations.jsonl"
     late = {"kind": "choice", "step": 5, "task": "tmmlu", "accuracy": 0.5, "subjects": {"law": [1]}}
@@ -247,7 +273,7 @@ def test_decisions_and_evaluations_from_beside_the_run_are_sent_too(tmp_path):
 
 def test_what_was_measured_otherwise_has_a_name_of_its_own(tmp_path):
     log = Log(tmp_path / "run")
-    desk = Desk(log)
+    desk = Desk(log.run_dir)
     log.train(5)
     own = log.run_dir / "metrics.jsonl"
     own.write_text(own.read_text().replace('"bits_per_byte"', '"bytes": 200, "bits_per_byte"'))
@@ -280,6 +306,8 @@ def test_what_was_measured_otherwise_has_a_name_of_its_own(tmp_path):
 
 def test_what_is_measured_has_a_name_and_what_is_no_number_has_none():
     record = {"kind": "train", "step": 3, "loss": 2, "grad_norm": None, "rows": {"a": 5, "b": 6}}
+    # When a line was written isn't measured: a step that is trained again has another time.
+    record["time"] = 1.8e9
     assert dict(points(record)) == {"train/loss": 2.0, "train/rows/a": 5.0, "train/rows/b": 6.0}
     record = {"kind": "generation", "step": 3, "task": "t", "examples": 4, "metrics": {"bleu": 1.5}}
     assert dict(points(record)) == {"generation/t/examples": 4.0, "generation/t/bleu": 1.5}
@@ -493,6 +521,24 @@ def test_a_killed_run_is_one_run_there_and_an_absent_server_changes_nothing(
         patched.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
         found = logged_there(store, "tiny")
     assert {key: found.get(key) for key in logged} == expected(logged)
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_otherwise_is_followed_into_another_one(config, unbroken, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(unbroken[0], run_dir)
+    for step in (path for path in (run_dir / "checkpoints").iterdir() if path.name.isdigit()):
+        if int(step.name) > 60:
+            shutil.rmtree(step)
+    desk = Desk(run_dir)
+    desk.send()
+    first = desk.measured()
+    changed = ["--set", "Schedule.peak = 5e-3", "--allow-change"]
+    with desk.following():
+        done = tiny.twjax("train", config, "--run-dir", run_dir, *tiny.LONG, *changed)
+    assert done.returncode == 0, done.stderr
+    assert len(desk.runs) == 2 and desk.measured(0) == first
+    assert desk.measured(1) == expected(logged(run_dir)) != first
 
 
 @contextlib.contextmanager

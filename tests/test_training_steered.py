@@ -14,7 +14,12 @@ import pytest
 
 from tests import changing, tiny
 from tests.changing import STEPS, command, decided, events, train
+from tests.tracking_side import Desk, logged
 from twjax import storage
+from twjax.report.provenance import consumed
+from twjax.report.read import read_run
+from twjax.report.sending import points
+from twjax.report.trunk import whole_run
 
 pytestmark = pytest.mark.slow
 
@@ -118,6 +123,11 @@ def test_a_branch_repeats_the_trunk_until_it_decays(config, unbroken, tmp_path):
     assert tiny.losses(same) == {s: loss for s, loss in theirs.items() if s > 35}
     later = {key: value for key, value in decided(trunk).items() if key[1] > 35}
     assert decided(same) == later
+    # Reports have the whole way, though its own log begins with step 36.
+    whole, there = whole_run(same), read_run(trunk)
+    assert whole.bits_per_byte == there.bits_per_byte and set(there.bits_per_byte["b"]) > {0}
+    assert whole.rows == there.rows and whole.row_steps == there.row_steps
+    assert consumed(whole) == consumed(there)
     # It goes on without the option, and from another place only elsewhere.
     assert "all 50 steps are done" in train(
         config, branch, "Run.steps = 50", f"Schedule.decay_fraction = {15 / 50}"
@@ -270,7 +280,9 @@ def test_a_rollback_goes_on_from_a_checkpoint_within_the_budget(config, tmp_path
         "Schedule.warmup_steps = 40",
         "Mixture.stages = ((0, {'a': 0.98, 'b': 0.02}),)",
     )
-    said = train(config, run_dir, *bindings)
+    desk = Desk(run_dir)
+    with desk.following():
+        said = train(config, run_dir, *bindings)
     back = events(run_dir, "roll_back", "rolled_back")
     assert [event["event"] for event in back] == ["roll_back", "rolled_back"]
     to = back[0]["step"]
@@ -285,6 +297,12 @@ def test_a_rollback_goes_on_from_a_checkpoint_within_the_budget(config, tmp_path
     until = next(e["step"] for e in events(run_dir, "budget") if e["action"] == "roll_back")
     assert [r["step"] for r in left if r["kind"] == "train"] == list(range(to + 1, until + 1))
     assert {r["step"] for r in left if r["kind"] == "eval"} == set(range(to + 5, until + 1, 5))
+    # A tracker that follows has both ways, each in a run of its own.
+    assert len(desk.runs) == 2
+    assert desk.measured(1) == {key: [value] for key, value in logged(run_dir).items()}
+    for record in left:
+        for name, value in points(record):
+            assert desk.measured(0)[name, record["step"]] == [value]
 
 
 def test_a_rollback_before_the_first_checkpoint_begins_anew(config, tmp_path):

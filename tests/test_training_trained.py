@@ -269,3 +269,7 @@ def test_a_run_without_an_average_says_so(place, tmp_path, capsys):
         words.insert(name, str(tmp_path / "plain"))
         assert main([*words, "--weights", "ema"]) == 1
         assert "there are no weights 'ema' here" in capsys.readouterr().err
+    # Nor is there a model that it began with.
+    give = ["convert", "to-hf", str(tmp_path / "plain"), str(tmp_path / "out")]
+    assert main([*give, "--base-model", "org/name"]) == 1
+    assert "began with random weights and has no base model" in capsys.readouterr().err

@@ -76,6 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write no model card; otherwise a run's is README.md and README.zh-TW.md, or "
         "MODEL_CARD.md where the original came with a README.md",
     )
+    give.add_argument(
+        "--base-model",
+        default="",
+        metavar="ID",
+        help="the base model's id on the Hugging Face Hub, for the card (default: that of the "
+        "folder in the hub's cache that it came from, if it did)",
+    )
     for command in (take, give):
         command.add_argument(
             "--check",
@@ -137,6 +144,7 @@ def _to_hf(args: argparse.Namespace) -> int:
         source.require_average()
     _check_tokenizer(source, args.tokenizer)
     model = source.run.model
+    facts, lineage = _facts(source, args)
 
     def check(folder: pathlib.Path) -> None:
         net = network(model)
@@ -153,30 +161,57 @@ def _to_hf(args: argparse.Namespace) -> int:
                 "directory": str(source.directory.resolve()),
                 "step": source.step,
                 "weights": args.weights,
+                "lineage": lineage,
             },
             dtype=args.dtype,
             tokenizer=args.tokenizer,
             family=args.family,
             shard_bytes=int(args.shard_gb * 1e9),
             max_positions=None if source.imported else max(source.run.data.lengths),
-            card=None if args.no_card or source.imported else _card(source, args),
+            card=None if source.imported else _card(None if args.no_card else facts),
             check=check if args.check else None,
             force=args.force,
         )
     return 0
 
 
-def _card(source: Any, args: argparse.Namespace) -> Callable[[pathlib.Path], list[str]]:
-    from twjax.report.model_card import write_cards
+def _facts(source: Any, args: argparse.Namespace) -> tuple[Any, dict[str, Any] | None]:
+    """Returns what a card may say (a text: why there is none), and what the export records of it.
+
+    Raises ValueError for a base model that the weights can't have.
+    """
+    from twjax.report.card_facts import gather
+    from twjax.report.origin import HUB_ID, Lineage, base_of, base_of_import, record_of
+
+    stated = args.base_model
+    if stated and not HUB_ID.fullmatch(stated):
+        raise ValueError(f"--base-model {stated}: an id on the hub is ORGANIZATION/NAME.")
+    if source.imported:
+        base = base_of_import(source.directory, stated)
+        return None, record_of(base.lineage or Lineage(base, ()))
+    if stated and base_of(source.directory) is None:
+        raise ValueError(
+            f"--base-model {stated}: {source.directory} began with random weights and has no base "
+            "model; leave it out."
+        )
+    name, average = args.out.absolute().name, args.weights == "ema"
+    try:
+        facts = gather(source.directory, name, source.step, average=average, base_model=stated)
+    except ValueError as error:
+        return f"no model card: {error}", None
+    return facts, facts.lineage()
+
+
+def _card(facts: Any) -> Callable[[pathlib.Path], list[str]]:
+    from twjax.report.model_card import drop_cards, write_cards
 
     def write(folder: pathlib.Path) -> list[str]:
-        name, average = args.out.absolute().name, args.weights == "ema"
+        if facts is None or isinstance(facts, str):
+            return [*drop_cards(folder), *filter(None, [facts])]
         try:
-            return write_cards(
-                source.directory, folder, name=name, step=source.step, average=average
-            )
-        except (FileExistsError, ValueError) as error:
-            return [f"no model card: {error}"]
+            return write_cards(facts, folder)
+        except FileExistsError as error:
+            return [*drop_cards(folder), f"no model card: {error}"]
 
     return write
 

@@ -161,14 +161,20 @@ def run(args: argparse.Namespace) -> int:
                 vocabulary=source.vocabulary,
                 config_name=args.config or str(source.directory / "config.gin"),
             )
-            parts.append(follow.Part(scores.keys, scores))
+            keys = frozenset(("eval", task) for task in tasks)
+            parts.append(follow.Part(keys, scores, scores.settings))
         if suite is not None:
             model = open_vocabulary(config.data.vocabulary, config, source.vocabulary)
-            ends = end_ids(source.directory)
             others = SuiteScores(
-                config, network, mesh, suite, model, end_ids=ends, details=args.details
+                config,
+                network,
+                mesh,
+                suite,
+                model,
+                end_ids=lambda: end_ids(source.directory),
+                details=args.details,
             )
-            parts.append(follow.Part(others.keys, others))
+            parts.append(follow.Part(others.keys, others, others.settings))
         read = source.reader(network, mesh, args.weights)
         if args.follow:
             with follow.only_follower(source.directory):
@@ -179,10 +185,10 @@ def run(args: argparse.Namespace) -> int:
             return 1 if tally.broken else 0
         params = read(source.step)
         records = [record for part in parts for record in part.score(params, source.step)]
-    if jax.process_index() != 0:
-        return 0
     if args.record:
         follow.record(source.directory, source.step, records)
+    if jax.process_index() != 0:
+        return 0
     print(f"{args.run_dir} at step {source.step}")
     print(table(records))
     if args.json:

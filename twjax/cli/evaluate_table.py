@@ -60,7 +60,12 @@ def _choice(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str
         for r in records
     ]
     head = ["multiple choice", "accuracy", "by subject", "by character", "chance", "questions"]
-    return [*head, "unusable"], rows
+    head.append("unusable")
+    if any(r["fewer_shots"] for r in records):
+        head.append("with fewer examples")
+        for row, r in zip(rows, records, strict=True):
+            row.append(f"{r['fewer_shots']:,}")
+    return head, rows
 
 
 def _pairs(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:

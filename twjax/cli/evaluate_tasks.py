@@ -111,10 +111,10 @@ def run(args: argparse.Namespace) -> int:
                 answers.append({"task": task, "step": source.step, **shown})
             if jax.process_index() == 0:
                 _show(records[-1], cut_short, inputs)
-    if jax.process_index() != 0:
-        return 0
     if args.record:
         follow.record(source.directory, source.step, records)
+    if jax.process_index() != 0:
+        return 0
     if args.answers:
         with atomic_writer(args.answers) as file:
             file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in answers)

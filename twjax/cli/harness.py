@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-length",
         type=int,
         help="ids that the model reads at once; what is further left is cut off (default: the "
-        "length of the run's rows)",
+        "length of the run's longest rows; of an imported model what its config.json says)",
     )
     parser.add_argument(
         "--vocabulary", help="file or folder (default: the one the run was trained with)"
@@ -54,7 +54,6 @@ def run(args: argparse.Namespace) -> int:
         ) from error
     import jax
 
-    from twjax.config.data import lengths_of
     from twjax.evaluation.harness import Harnessed
     from twjax.evaluation.watch import open_vocabulary
     from twjax.huggingface.carry import end_ids
@@ -77,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     model = open_vocabulary(
         args.vocabulary or source.run.data.vocabulary, source.run, source.vocabulary
     )
-    length = args.max_length or max(lengths_of(source.run.data.seq_len))
+    length = args.max_length or source.run.data.longest
     with jax.set_mesh(mesh):
         harnessed = Harnessed(
             source.run,
@@ -100,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"{args.run_dir} at step {source.step}")
     print(make_table(results))
     if harnessed.shortened:
-        say(f"{harnessed.shortened} requests were cut at their left to {length} ids.")
+        say(f"{harnessed.shortened} requests were cut at their left to {harnessed.max_length} ids.")
     if args.json:
         keep = ("results", "groups", "versions", "n-shot", "n-samples", "samples")
         write_json(args.json, {name: results[name] for name in keep if name in results})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -76,16 +77,30 @@ def _files(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def configured(run: Any) -> dict[str, str]:
-    """Returns {set: file} of what the configuration evaluates on."""
+    """Returns {set: file} of what the configuration evaluates on.
+
+    Sets of several kinds may have one name; they are told apart by the kind.
+    """
     from twjax.config import resolve
 
-    suite = run.evaluation.suite
-    named = {} if suite is None else {**suite.choice, **suite.pairs, **suite.probes}
-    files = {
-        name: file if pathlib.Path(file).exists() else str(resolve(file))
-        for name, file in named.items()
-    }
-    return {**files, **(run.data.screening.items if run.data.screening else {})}
+    suite, screening = run.evaluation.suite, run.data.screening
+    kinds = () if suite is None else ("choice", "pairs", "probes")
+    named = [
+        (kind, name, file if pathlib.Path(file).exists() else str(resolve(file)))
+        for kind in kinds
+        for name, file in getattr(suite, kind).items()
+    ]
+    named += [("screening", *pair) for pair in (screening.items.items() if screening else ())]
+    files_of: dict[str, set[pathlib.Path]] = collections.defaultdict(set)
+    for _, name, file in named:
+        files_of[name].add(pathlib.Path(file).resolve())
+    files: dict[str, str] = {}
+    for kind, name, file in named:
+        told = name if len(files_of[name]) == 1 else f"{kind} {name}"
+        known = files.setdefault(told, file)
+        if pathlib.Path(known).resolve() != pathlib.Path(file).resolve():
+            raise ValueError(f"two sets are called {told}; give one of them another name.")
+    return files
 
 
 def search(

@@ -77,10 +77,15 @@ def run(args: argparse.Namespace) -> int:
 
         return HubSource(text)
 
+    def ends():
+        from twjax.huggingface.carry import end_ids
+
+        return end_ids(run_dir)
+
     train(
         loaded,
         run_dir,
-        lambda *parts: Watch(*parts, run_dir=run_dir, config=args.config),
+        lambda *parts: Watch(*parts, run_dir=run_dir, config=args.config, end_ids=ends),
         allow_change=args.allow_change,
         config_name=args.config,
         open_folder=open_folder,

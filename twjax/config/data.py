@@ -132,6 +132,11 @@ class Data:
         return lengths_of(self.seq_len)
 
     @property
+    def longest(self) -> int:
+        """Tokens of the longest rows that training reads, of inputs or targets."""
+        return max(max(lengths_of(length)) for length in self.seq_lens)
+
+    @property
     def seq_lens(self) -> tuple[SeqLen, ...]:
         """All lengths of rows that training reads."""
         return tuple(dict.fromkeys((self.seq_len, *(length for _, length in self.seq_len_stages))))

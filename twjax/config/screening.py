@@ -12,10 +12,10 @@ from twjax.config.checks import require, require_at_least
 class Screening:
     """Training text is looked through for evaluation items.
 
-    `items` is {name of a set: file}: JSON, JSON lines, CSV, TSV, Parquet, or text with an item a
-    line. Text holds an item if it has `share` of its n-grams of `ngram` letters, in letters that
-    punctuation, width, white space and script don't change. `policy` "report" makes `twjax tasks
-    cache` say what the cached rows hold; "remove" leaves the examples (documents) of training
+    `items` is {name of a set: file or folder}: JSON, JSON lines, CSV, TSV, Parquet, or text with an
+    item a line. Text holds an item if it has `share` of its n-grams of `ngram` letters, in letters
+    that punctuation, width, white space and script don't change. `policy` "report" makes `twjax
+    tasks cache` say what the cached rows hold; "remove" leaves the examples (documents) of training
     splits that hold an item out of the rows, and lists them beside.
     """
 

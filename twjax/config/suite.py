@@ -20,7 +20,9 @@ class Suite:
     compared, as MMLU does; in style "texts" the options' own texts behind the question, which small
     models need. `wording` is the language of the words around them. `shots` questions with their
     answers come first, from the set's file in `examples`, or the first ones of each subject, which
-    then don't count. Each of the three is one value for all sets, or a value a set.
+    then don't count. Each of the three is one value for all sets, or a value a set. A question has
+    at most `max_length` ids with its examples and an answer, None being the run's longest rows:
+    examples that don't fit are left out, and where the question alone doesn't, it isn't asked.
 
     `pairs` are files of minimal pairs, `probes` of questions with right and wrong answers.
     `prompts` are files of text, a prompt a line, that are continued by `prompt_tokens` tokens to
@@ -38,6 +40,7 @@ class Suite:
     probes: dict[str, str] = dataclasses.field(default_factory=dict)
     prompts: dict[str, str] = dataclasses.field(default_factory=dict)
     prompt_tokens: int = 128
+    max_length: int | None = None
     limit: int | None = None
 
     def __post_init__(self) -> None:
@@ -46,8 +49,9 @@ class Suite:
             "Suite is empty; name a set in Suite.choice, pairs, probes or prompts.",
         )
         require_at_least(self, 1, "prompt_tokens")
-        if self.limit is not None:
-            require_at_least(self, 1, "limit")
+        for field in ("limit", "max_length"):
+            if getattr(self, field) is not None:
+                require_at_least(self, 1, field)
         for field in ("examples", "shots", "style", "wording"):
             value = getattr(self, field)
             unknown = sorted(set(value) - set(self.choice)) if isinstance(value, dict) else []

@@ -11,13 +11,13 @@ import collections
 import dataclasses
 import functools
 import itertools
+import pathlib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from twjax import storage
 from twjax.config import Screening
 from twjax.corpus.conversion import opencc
 from twjax.corpus.duplicates import items, scripts
@@ -153,15 +153,35 @@ class Removal:
 
     def ingredients(self) -> dict[str, Any]:
         """Returns what decides which examples go."""
-        hashes = {name: storage.sha256_file(items.existing(file)) for name, file in self.files}
         return {
-            "items": hashes,
+            "items": {name: items.set_sha256(file) for name, file in self.files},
             "share": self.share,
             "ngram": self.ngram,
             "rule": VERSION,
             "unicode": unicodedata.unidata_version,
             "opencc": opencc.version(),
         }
+
+    def differences(self, ingredients: Mapping[str, Any]) -> str:
+        """Says how rows of these `ingredients` were screened otherwise; "" if they weren't.
+
+        Files of items are compared where they are here: a machine that only trains may lack them.
+        """
+        before = ingredients.get("without") or {}
+        hashes, lines = before.get("items", {}), []
+        names = {name for name, _ in self.files}
+        if missing := sorted(names - hashes.keys()):
+            lines.append(f"items of {', '.join(missing)} weren't looked for")
+        if others := sorted(hashes.keys() - names):
+            lines.append(f"items of {', '.join(others)} were left out, too")
+        for name, file in self.files:
+            here = name in hashes and pathlib.Path(file).exists()
+            if here and items.set_sha256(file) != hashes[name]:
+                lines.append(f"{file} ({name}) had other items")
+        for name, value in (("share", self.share), ("ngram", self.ngram)):
+            if before.get(name) != value:
+                lines.append(f"Screening.{name} was {before.get(name)}, not {value}")
+        return "; ".join(lines)
 
 
 def held_out_items(reader: RowReader, speller: Speller, rows: int | None) -> list[Item]:

@@ -60,11 +60,10 @@ def open_course(
         problems += reader.problems(data.vocabulary)
         if len(reader) == 0:
             problems.append(f"{reader.path}: task {task} has no rows in split {split}")
-        removed = data.screening is not None and data.screening.policy == "remove"
-        if removed and split == "train" and reader.info.without is None:
+        if split == "train" and (lacking := _unscreened(reader, data)):
             problems.append(
                 f"{reader.path}: evaluation items weren't removed from the rows of task {task}, as "
-                f"Data.screening asks; run: twjax tasks cache {config}"
+                f"Data.screening asks{lacking}; run: twjax tasks cache {config}"
             )
     problems += _differences([reader for some in readers.values() for reader in some.values()])
     if problems:
@@ -74,6 +73,20 @@ def open_course(
         for length, some in readers.items()
     }
     return readers, Course(readings, sizes, turns=turns, steps=steps)
+
+
+def _unscreened(reader: RowReader, data: Data) -> str:
+    """Says what keeps rows from being those that `Data.screening` asks for; "" if nothing does."""
+    if data.screening is None or data.screening.policy != "remove":
+        return ""
+    if reader.info.without is None:
+        return " (none were looked for)"
+    # Knows the scripts' forms, which no other run needs to load.
+    from twjax.data.contamination import Removal
+
+    removal = Removal.of(data.screening)
+    differences = removal.differences(reader.info.ingredients) if removal else ""
+    return f" ({differences})" if differences else ""
 
 
 def _read_by(reading: Reading) -> Iterator[tuple[SeqLen, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,17 @@ class Request(NamedTuple):
 
     context: tuple[int, ...]
     continuation: tuple[int, ...]
+
+
+class NotANumber(ValueError):
+    """A log-likelihood that isn't a number: the weights, or what they compute, have diverged.
+
+    `records` are those of an evaluation with NaN for the figures that there aren't.
+    """
+
+    def __init__(self, message: str, records: Sequence[dict[str, Any]] = ()):
+        super().__init__(message)
+        self.records = list(records)
 
 
 @dataclasses.dataclass
@@ -156,16 +167,17 @@ def _common(a: Sequence[int], b: Sequence[int]) -> int:
     return int(differ[0]) if len(differ) else size
 
 
-def room(size: int, least: int = 16) -> int:
+def room(size: int, least: int = 16, multiple: int = 1) -> int:
     """Returns the first of 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, … that is not below `size`.
 
     Every shape is compiled: of these there are few, and they leave little empty. `least` is the
-    first one, and sets how fine the others are.
+    first one, and sets how fine the others are. Each is raised to a multiple of `multiple`.
     """
     step = max(1, least // 4)
     while step * 8 < size:
         step *= 2
-    return max(least, -(-size // step) * step)
+    size = max(least, -(-size // step) * step)
+    return -(-size // multiple) * multiple
 
 
 def padded(rows: Sequence[Sequence[int]], columns: int, count: int) -> np.ndarray:

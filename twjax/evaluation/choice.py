@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from twjax.config.suite import Style, Wording
-from twjax.evaluation.batching import Request
+from twjax.evaluation.batching import NotANumber, Request
 from twjax.evaluation.items import LETTERS, Item, Items
 from twjax.evaluation.scoring import Scored
 from twjax.vocab.tokenizer import Tokenizer
@@ -71,14 +71,19 @@ class Form:
 def text_request(model: Tokenizer, context: str, continuation: str, *, both: bool) -> Request:
     """Returns the ids of a text cut into context and continuation; `both` for encoder-decoders.
 
-    They are those of the whole text, as a document begins: what is to be scored starts with the
-    first id that the context alone doesn't have. An encoder-decoder reads the two apart.
+    They are those of the whole text, as a document begins, cut as `lm_eval` does: behind as many
+    ids as the context alone has. A vocabulary that joins the context's end with what follows makes
+    one id of both; the context is then read as it is alone, and what the joined id holds of the
+    continuation is neither read nor scored. An encoder-decoder reads the two apart.
     """
     if both:
         read, said = model.encode_batch([context, continuation])
         return Request((*model.start, *read, model.eos_id), tuple(said))
     alone, whole = model.encode_batch([context, context + continuation])
     alone, whole = [*model.start, *alone], [*model.start, *whole]
+    if alone and len(whole) > len(alone):
+        return Request(tuple(alone), tuple(whole[len(alone) :]))
+    # Nothing would be left to score.
     size = min(len(alone), len(whole) - 1)
     alike = next((i for i in range(size) if alone[i] != whole[i]), size)
     if alike == 0:
@@ -91,7 +96,8 @@ def text_request(model: Tokenizer, context: str, continuation: str, *, both: boo
 class Choice:
     """A set of questions as requests: one for each answer of each question.
 
-    `unusable` counts by reason the questions that aren't asked.
+    `unusable` counts by reason the questions that aren't asked, `fewer` those behind fewer than
+    `shots` examples.
     """
 
     name: str
@@ -101,6 +107,7 @@ class Choice:
     requests: tuple[tuple[Request, ...], ...]
     sizes: tuple[tuple[int, ...], ...]
     unusable: dict[str, int]
+    fewer: int = 0
 
     @classmethod
     def prepare(
@@ -116,21 +123,25 @@ class Choice:
         most: int | None = None,
         both: bool = False,
     ) -> Choice:
-        """Puts the questions; `most` is how many positions the model has, None for any number.
+        """Puts the questions; `most` is how many ids one may have with its answer, None for any.
 
-        The first `shots` examples of a question's subject come before it, fewer where they don't
-        fit. Without a set of `examples` they are the set's own first ones of each subject, which
-        aren't asked. Raises ValueError for a subject with too few examples.
+        An encoder-decoder's answer isn't counted. The first `shots` examples of a question's
+        subject come before it, without a copy of itself, and fewer where they don't fit. Without a
+        set of `examples` they are the set's own first ones of each subject, which aren't asked.
+        Raises ValueError for a subject with too few examples, or of which no question is left, and
+        where no question fits.
         """
-        shown = _examples(items if examples is None else examples, shots)
-        own = {id(item) for some in shown.values() for item in some} if examples is None else set()
-        left = Items(tuple(i for i in items.items if id(i) not in own), items.unusable)
-        if not left.items:
+        shown = _examples(items if examples is None else examples, shots + 1)
+        own = [item for some in shown.values() for item in some[:shots]] if examples is None else []
+        asked_not = set(map(id, own))
+        left = Items(tuple(i for i in items.items if id(i) not in asked_not), items.unusable)
+        subjects = {item.subject for item in left.items}
+        if lost := sorted({item.subject for item in own} - subjects):
             raise ValueError(
-                f"Suite.choice of {name}: with {shots} examples a subject no question is left; "
-                "lower Suite.shots or name Suite.examples."
+                f"Suite.choice of {name}: with {shots} examples a subject no question is left of "
+                f"{', '.join(map(repr, lost))}; lower Suite.shots or name Suite.examples."
             )
-        unusable = dict(items.unusable)
+        unusable, fewer = dict(items.unusable), 0
         kept, requests, sizes = [], [], []
         for item in left.spread(limit).items:
             some = shown.get(item.subject, shown.get("", []))
@@ -139,29 +150,43 @@ class Choice:
                     f"Suite.shots of {name} ({shots}): subject {item.subject!r} has {len(some)} "
                     "examples."
                 )
+            some = [example for example in some if example.content != item.content][:shots]
             for count in range(len(some), -1, -1):
                 context, answers = form.ask(item, some[len(some) - count :])
                 asked = tuple(text_request(model, context, a, both=both) for a in answers)
-                if most is None or max(len(r.context) + len(r.continuation) for r in asked) <= most:
+                if most is None or max(_size(request, both) for request in asked) <= most:
                     kept.append(item)
                     requests.append(asked)
                     sizes.append(tuple(len(a.strip()) for a in answers))
+                    fewer += count < shots
                     break
             else:
-                reason = f"longer than the model's {most} positions"
+                reason = f"longer than {most} ids"
                 unusable[reason] = unusable.get(reason, 0) + 1
-        return cls(name, form, shots, tuple(kept), tuple(requests), tuple(sizes), unusable)
+        if not kept:
+            raise ValueError(
+                f"Suite.choice of {name}: none of its {len(left.items):,} questions fits into "
+                f"{most} ids; raise Suite.max_length, if the model can read more."
+            )
+        return cls(name, form, shots, tuple(kept), tuple(requests), tuple(sizes), unusable, fewer)
 
     def flat(self) -> list[Request]:
         """Returns all requests, a question's answers after each other."""
         return [request for some in self.requests for request in some]
 
     def answers(self, scores: Sequence[Scored]) -> list[dict[str, Any]]:
-        """Returns for each question what was found, `scores` being of `flat`."""
+        """Returns for each question what was found, `scores` being of `flat`.
+
+        Raises NotANumber for a question of which a log-likelihood is none.
+        """
         found, first = [], 0
         for item, sizes in zip(self.items, self.sizes, strict=True):
             logs = [s.log_likelihood for s in scores[first : first + len(sizes)]]
             first += len(sizes)
+            if any(map(math.isnan, logs)):
+                raise NotANumber(
+                    f"{self.name}: the log-likelihoods of question {item.id} are {logs}."
+                )
             chosen = int(np.argmax(logs))
             # By characters, as lm_eval's acc_norm.
             normed = int(np.argmax(np.asarray(logs) / np.maximum(1, sizes)))
@@ -190,7 +215,7 @@ class Choice:
         names = sorted(set(subjects))
         of = {name: np.array([s == name for s in subjects]) for name in names}
         count = len(found)
-        accuracy = float(right.mean()) if count else math.nan
+        accuracy = float(right.mean())
         return {
             "kind": "choice",
             "task": self.name,
@@ -206,14 +231,20 @@ class Choice:
             "chance": float(np.mean([1 / len(item.options) for item in self.items])),
             "subjects": {n: [int(right[of[n]].sum()), int(of[n].sum())] for n in names},
             "unusable": self.unusable,
+            "fewer_shots": self.fewer,
         }
 
 
-def _examples(items: Items, shots: int) -> dict[str, list[Item]]:
-    """Returns the first `shots` questions of each subject."""
+def _examples(items: Items, count: int) -> dict[str, list[Item]]:
+    """Returns the first `count` different questions of each subject."""
     shown: dict[str, list[Item]] = {}
-    for item in items.items if shots else ():
+    for item in items.items:
         some = shown.setdefault(item.subject, [])
-        if len(some) < shots:
+        if len(some) < count and all(item.content != other.content for other in some):
             some.append(item)
     return shown
+
+
+def _size(request: Request, both: bool) -> int:
+    """Returns how many ids the model reads and predicts in one row."""
+    return len(request.context) + (0 if both else len(request.continuation))

@@ -83,11 +83,20 @@ class Writer:
             self._written = end
 
 
+def prompt_ids(model: Tokenizer, prompt: str, *, both: bool) -> list[int]:
+    """Returns a prompt's ids as a document begins; `both` for an encoder-decoder.
+
+    Something must begin, so EOS begins an empty one. An encoder's input ends as in training.
+    """
+    ids = [*model.start, *model.encode(prompt)]
+    return [*ids, model.eos_id] if both or not ids else ids
+
+
 def continue_prompts(
     run: Run,
     network: Network | EncoderDecoder,
     params: Any,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Sequence[int]],
     model: Tokenizer,
     *,
     mesh: jax.sharding.Mesh,
@@ -96,10 +105,12 @@ def continue_prompts(
     stop: Sequence[str] = (),
     end_ids: Collection[int] = (),
     write: Callable[[str], None] | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> list[str]:
-    """Returns the text that the network adds to each prompt, up to its end.
+    """Returns the text that the network adds to each prompt, a text or its ids, up to its end.
 
-    EOS, an id of `end_ids` or a string of `stop` ends it; none of them is in the text.
+    EOS, an id of `end_ids` or a string of `stop` ends it; none of them is in the text. Who
+    continues prompts in several calls gives their `numbers` among all: draws follow from them.
 
     `write` gets the text of a single prompt as it comes.
     """
@@ -111,13 +122,14 @@ def continue_prompts(
     for columns in stream(
         network,
         params,
-        [_begun(model, prompt, both) for prompt in prompts],
+        [prompt_ids(model, p, both=both) if isinstance(p, str) else p for p in prompts],
         tokens=tokens,
         mesh=mesh,
         sampling=sampling,
         dtype=run.step.dtype,
         attention=run.step.attention,
         at_once=TOKENS_A_CALL if write is None else 1,
+        numbers=numbers,
     ):
         for writer, ids in zip(writers, columns.tolist(), strict=True):
             for id in ids:
@@ -127,10 +139,3 @@ def continue_prompts(
     for writer in writers:
         writer.end()
     return [writer.text for writer in writers]
-
-
-def _begun(model: Tokenizer, prompt: str, both: bool) -> list[int]:
-    """Returns a prompt's ids as a document begins; something must, so EOS begins an empty one."""
-    ids = [*model.start, *model.encode(prompt)]
-    # An encoder's input ends as it did in training.
-    return [*ids, model.eos_id] if both or not ids else ids

@@ -12,16 +12,18 @@ import fcntl
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from twjax.config import ConfigError
-from twjax.evaluation.records import Key, Records
+from twjax.evaluation.records import FILE, Records, key_of
 from twjax.progress import say
+from twjax.storage import read_json_lines
 from twjax.training import ledger
 from twjax.training.checkpoint import FOLDER, Checkpoints
+from twjax.training.metrics import Key
 from twjax.training.source import CONFIG_FILE
 
 POLL_SECONDS = 1.0
@@ -36,16 +38,19 @@ Reading = Callable[[int], tuple[Any, dict[str, Any]]]
 class Part:
     """Something to evaluate: `score(params, step)` returns a record for each of `keys`.
 
-    A record without "kind" is one of held-out rows ("eval").
+    A record without "kind" is one of held-out rows ("eval"). `settings` are fields of a key's
+    record that say how it is asked, such as its number of rows: with other values it is another
+    evaluation.
     """
 
     keys: frozenset[Key]
     score: Callable[[Any, int], list[dict[str, Any]]]
+    settings: Mapping[Key, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Tally:
-    """Steps that were evaluated, deleted before they were, and not readable."""
+    """Steps that were evaluated, deleted before they were, and not readable or not scored."""
 
     evaluated: set[int] = dataclasses.field(default_factory=set)
     gone: set[int] = dataclasses.field(default_factory=set)
@@ -62,7 +67,7 @@ class Tally:
     def __str__(self) -> str:
         text = f"{len(self.evaluated)} checkpoint(s) evaluated"
         text += f", {len(self.gone)} deleted before that" if self.gone else ""
-        return text + (f", {len(self.broken)} not readable" if self.broken else "")
+        return text + (f", {len(self.broken)} not readable or scored" if self.broken else "")
 
 
 def await_checkpoint(run_dir: pathlib.Path, idle_timeout: float | None) -> None:
@@ -123,6 +128,9 @@ class Follower:
         self._run_dir, self._read, self._parts, self._every = run_dir, read, parts, every
         self._records = Records(run_dir)
         self._keys = frozenset().union(*(part.keys for part in parts))
+        self._settings = {k: v for part in parts for k, v in part.settings.items()}
+        # Of which it was said that their records stay as they are.
+        self._told: set[Key] = set()
         # Tried in vain, with the files that were there; until there are others.
         self._left: dict[int, Files] = {}
         self.tally = Tally()
@@ -157,7 +165,7 @@ class Follower:
         wanted = {step for step in there if step % self._every == 0}
         if over and there:
             wanted.add(max(there))
-        done = self._records.done()
+        done = self._done()
         return sorted(s for s in wanted - self._left.keys() if not done.get(s, set()) >= self._keys)
 
     def _evaluate(self, step: int, waiting: int) -> None:
@@ -176,22 +184,62 @@ class Follower:
                 say(f"step {step}: the checkpoint was deleted while it was read; going on.")
             return
         if problem is not None:
-            self._left[step] = after
-            if self.tally.note(step, self.tally.broken):
-                say(f"step {step}: {' '.join(str(problem).split())[:300]}")
+            self._break(step, after, problem)
             return
-        done = self._records.done().get(step, set())
-        parts = [part for part in self._parts if not part.keys <= done]
-        records = [about | record for part in parts for record in part.score(params, step)]
+        done = self._done().get(step, set())
+        records: list[dict[str, Any]] = []
+        for part in self._parts:
+            if part.keys <= done:
+                continue
+            try:
+                records += [about | record for record in part.score(params, step)]
+            except Exception as error:
+                # A diverged model has no likelihoods, say; what else was scored is kept.
+                problem = error
 
         def current() -> bool:
             return self._records.rollbacks() == rollbacks
 
-        if self._records.append(records, current):
-            self.tally.note(step, self.tally.evaluated)
-            say(f"step {step}: {_told(records)}" + (f"; {waiting} more" if waiting else ""))
-        else:
+        if not self._records.append(records, current):
             say(f"step {step}: the run has gone back in the meantime; not recorded.")
+            return
+        if problem is None:
+            self.tally.note(step, self.tally.evaluated)
+        else:
+            self._break(step, after, problem)
+        if records:
+            say(f"step {step}: {_told(records)}" + (f"; {waiting} more" if waiting else ""))
+        if problem is None and not self._done().get(step, set()) >= self._keys:
+            # Some record isn't there even now: trying again would never end.
+            self._left[step] = after
+
+    def _break(self, step: int, files: Files, problem: Exception) -> None:
+        """Leaves a step that can't be read or scored until its files are others."""
+        self._left[step] = files
+        if self.tally.note(step, self.tally.broken):
+            say(f"step {step}: {' '.join(str(problem).split())[:300]}")
+
+    def _done(self) -> dict[int, set[Key]]:
+        """Returns what has been evaluated, by step: as it is asked now, or so that it stays.
+
+        A record with other settings leaves room for another one if the log tells the two apart.
+        """
+        found: dict[int, set[Key]] = {}
+        staying: dict[Key, set[int]] = {}
+        for record in read_json_lines(self._run_dir / FILE):
+            key = record["kind"], record["task"]
+            now = record | self._settings.get(key, {})
+            if now == record or key_of(now) == key_of(record):
+                found.setdefault(record["step"], set()).add(key)
+            if now != record and key_of(now) == key_of(record):
+                staying.setdefault(key, set()).add(record["step"])
+        for kind, task in staying.keys() - self._told:
+            say(
+                f"{self._run_dir}: {task} ({kind}) was evaluated with other settings at "
+                f"{len(staying[kind, task])} step(s), and isn't again; under another name it is."
+            )
+        self._told |= staying.keys()
+        return found
 
     def _files(self, step: int) -> Files:
         """Returns what identifies each file of a checkpoint; nothing where it is being deleted."""
@@ -223,11 +271,20 @@ def about_of(run_dir: pathlib.Path, step: int) -> dict[str, Any]:
 
 
 def record(run_dir: pathlib.Path, step: int, records: Sequence[dict[str, Any]]) -> None:
-    """Appends what was evaluated of one checkpoint to the run's evaluations."""
+    """Appends what was evaluated of one checkpoint to the run's evaluations.
+
+    Every process must call it; the first one writes.
+    """
+    # Opening a checkpoint waits for all processes.
     about = about_of(run_dir, step)
+    if jax.process_index() != 0:
+        return
     own = Records(run_dir)
     own.leave_abandoned()
-    own.append([about | record for record in records])
+    whole, done = [about | record for record in records], own.done().get(step, set())
+    own.append(whole)
+    if staying := [f"{r['task']} ({r['kind']})" for r in whole if key_of(r) in done]:
+        say(f"{run_dir}: step {step} has {', '.join(staying)} already; not recorded again.")
 
 
 def _told(records: Sequence[dict[str, Any]]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -15,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from twjax.evaluation.sampling import GREEDY, Sampling, choose
-from twjax.models.attention import choose_attention
+from twjax.models.attention import SPLASH_COLUMNS, choose_attention
 from twjax.models.decoder import Network
 from twjax.models.encdec import START_ID, EncoderDecoder
-from twjax.parallel.sharding import batch_shards, constrain, replicated
+from twjax.parallel.sharding import batch_shards, constrain, replicated, seq_shards
 
 # Tokens computed between two looks of the host: none is lost but those behind a row's end.
 TOKENS_A_CALL = 16
@@ -73,24 +74,22 @@ def stream(
     dtype: str = "float32",
     attention: str = "auto",
     at_once: int = TOKENS_A_CALL,
+    numbers: Sequence[int] | None = None,
 ) -> Iterator[np.ndarray]:
     """Yields the next `at_once` ids of all prompts, int32 [prompts, at_once], `tokens` in all.
 
-    Nothing ends a row here; who has seen enough stops asking. Each process gets all rows.
+    Nothing ends a row here; who has seen enough stops asking. Each process gets all rows. What is
+    drawn for a prompt follows from the seed and its one of `numbers`, by default its place here.
     """
     if not prompts:
         return
-    tokens_BS, segment_ids_BS = prompt_columns(prompts, batch_shards(mesh))
+    require_positions(network, prompts, tokens)
+    tokens_BS, segment_ids_BS = prompt_columns(prompts, mesh)
     room = tokens_BS.shape[1] + tokens
-    limit = network.config.max_positions
-    longest = max(map(len, prompts)) + tokens
-    if limit is not None and longest > limit:
-        raise ValueError(
-            f"a prompt with its {tokens} new tokens has {longest} positions, but the model has "
-            f"learned {limit} (Model.max_positions)."
-        )
     kind = choose_attention(attention, mesh.devices.flat[0].platform)
     seed, sampling = np.uint32(sampling.seed), dataclasses.replace(sampling, seed=0)
+    numbers_B = np.arange(len(tokens_BS), dtype=np.int32)
+    numbers_B[: len(prompts)] = range(len(prompts)) if numbers is None else numbers
     with jax.set_mesh(mesh):
         params = cast_weights(network, params, dtype)
         penalised = sampling.repetition_penalty != 1.0
@@ -98,24 +97,41 @@ def stream(
     for first in range(0, tokens, at_once):
         count = min(at_once, tokens - first)
         with jax.set_mesh(mesh):
-            new_BT, state = _more(network, params, state, seed, count, sampling, replicated(mesh))
+            new_BT, state = _more(
+                network, params, state, seed, count, sampling, replicated(mesh), numbers_B
+            )
         # Whole on every device, so that each process can read it.
         yield np.asarray(new_BT)[: len(prompts)]
 
 
+def require_positions(
+    network: Network | EncoderDecoder, prompts: Sequence[Sequence[int]], tokens: int
+) -> None:
+    """Raises ValueError where a prompt and its new tokens are more than the learned positions."""
+    limit = network.config.max_positions
+    longest = max(map(len, prompts)) + tokens
+    if limit is not None and longest > limit:
+        raise ValueError(
+            f"a prompt with its {tokens} new tokens has {longest} positions, but the model has "
+            f"learned {limit} (Model.max_positions)."
+        )
+
+
 def prompt_columns(
-    prompts: Sequence[Sequence[int]], shards: int, size: int | None = None
+    prompts: Sequence[Sequence[int]], mesh: jax.sharding.Mesh, size: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns tokens and segment ids [B, S] of prompts that end together; 0 is padding.
 
-    B is a multiple of `shards`. S is `size`, or the next multiple of 128.
+    The mesh can divide both. S is `size`, or the next multiple of what splash attention takes.
     """
     for number, prompt in enumerate(prompts):
         if not len(prompt):
             raise ValueError(f"prompt {number} has no tokens; begin it with the vocabulary's BOS.")
+    shards = batch_shards(mesh)
     count = -(-len(prompts) // shards) * shards
-    # A multiple of 128 keeps the number of compilations small and suits the TPU's tiles.
-    length = -(-max(map(len, prompts)) // 128) * 128 if size is None else size
+    # This keeps the number of compilations small, too.
+    unit = math.lcm(SPLASH_COLUMNS, seq_shards(mesh))
+    length = -(-max(map(len, prompts)) // unit) * unit if size is None else size
     tokens_BS, segment_ids_BS = np.zeros((2, count, length), np.int32)
     for row in range(count):
         # Rows beyond the prompts, which make the mesh's devices even, repeat the last one.
@@ -191,11 +207,12 @@ def _more(
     count: int,
     sampling: Sampling,
     out: jax.sharding.NamedSharding,
+    numbers_B: jax.Array,
 ) -> tuple[jax.Array, _State]:
     """Returns `count` new ids of every row [B, count]."""
 
     def one(state: _State, _: None) -> tuple[_State, jax.Array]:
-        chosen_B = choose(state.logits_BV, state.seen_BV, state.index, seed, sampling)
+        chosen_B = choose(state.logits_BV, state.seen_BV, state.index, seed, sampling, numbers_B)
         seen_BV = state.seen_BV
         if seen_BV is not None:
             seen_BV = seen_BV.at[jnp.arange(chosen_B.shape[0]), chosen_B].set(True)

@@ -20,7 +20,7 @@ from lm_eval.utils import (  # pyright: ignore[reportMissingImports]
 from twjax.config import Run
 from twjax.evaluation.batching import Request
 from twjax.evaluation.choice import text_request
-from twjax.evaluation.continuation import continue_prompts
+from twjax.evaluation.continuation import continue_prompts, prompt_ids
 from twjax.evaluation.sampling import Sampling
 from twjax.evaluation.scoring import Scorer
 from twjax.models.encdec import EncoderDecoder
@@ -108,21 +108,26 @@ class Harnessed(LM):
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Returns what the model writes after each text, up to a stop string or its end."""
         texts = [""] * len(requests)
+        prompts = [
+            prompt_ids(self._model, instance.args[0], both=self._both) for instance in requests
+        ]
         wanted: dict[str, list[int]] = {}
         for number, instance in enumerate(requests):
             wanted.setdefault(json.dumps(instance.args[1], sort_keys=True), []).append(number)
         for text, numbers in wanted.items():
             how = json.loads(text)
             # Prompts of one call are padded to the longest.
-            numbers.sort(key=lambda n: -len(requests[n].args[0]))
+            numbers.sort(key=lambda n: -len(prompts[n]))
             for first in range(0, len(numbers), _TOGETHER):
                 some = numbers[first : first + _TOGETHER]
-                said = self._continue([requests[n].args[0] for n in some], how)
+                said = self._continue([prompts[n] for n in some], some, how)
                 for number, words in zip(some, said, strict=True):
                     texts[number] = words
         return texts
 
-    def _continue(self, prompts: Sequence[str], how: dict[str, Any]) -> list[str]:
+    def _continue(
+        self, prompts: Sequence[list[int]], numbers: Sequence[int], how: dict[str, Any]
+    ) -> list[str]:
         until = how.get("until") or []
         sample = bool(how.get("do_sample")) and float(how.get("temperature") or 0) > 0
         sampling = Sampling(
@@ -130,23 +135,34 @@ class Harnessed(LM):
             top_k=int(how["top_k"]) if sample and how.get("top_k") else None,
             top_p=float(how["top_p"]) if sample and how.get("top_p") else None,
         )
+        tokens = int(how.get("max_gen_toks") or how.get("max_new_tokens") or _NEW_TOKENS)
+        # A decoder's new tokens are in the same row.
+        room = self.max_length - (0 if self._both else tokens)
+        if room < 1:
+            raise ValueError(
+                f"a task asks for {tokens} new tokens, but the model reads {self.max_length} ids "
+                "at once (--max-length); lower its max_gen_toks."
+            )
+        self.shortened += sum(len(prompt) > room for prompt in prompts)
         return continue_prompts(
             self._run,
             self._network,
             self._params,
-            prompts,
+            [prompt[-room:] for prompt in prompts],
             self._model,
             mesh=self._mesh,
-            tokens=int(how.get("max_gen_toks") or how.get("max_new_tokens") or _NEW_TOKENS),
+            tokens=tokens,
             sampling=sampling,
             stop=[until] if isinstance(until, str) else list(until),
             end_ids=self._ends,
+            numbers=numbers,
         )
 
     def _fitting(self, request: Request) -> Request:
         """Returns the request without what is too far left for the model."""
         context, continuation = request
-        room = self.max_length + 1 - (0 if self._both else len(continuation))
+        # A decoder reads both in one row, but for the last id; an encoder the context alone.
+        room = self.max_length if self._both else self.max_length + 1 - len(continuation)
         if len(context) <= room:
             return request
         self.shortened += 1

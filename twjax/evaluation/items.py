@@ -6,14 +6,16 @@ import csv
 import dataclasses
 import gzip
 import io
+import itertools
 import json
 import pathlib
 import re
 import string
 import unicodedata
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from twjax.config import resolve
 
@@ -25,8 +27,12 @@ _ANSWER = ("answer", "answerKey", "target", "label", "correct_answer")
 _SUBJECT = ("subject", "category")
 _SUFFIXES = (".csv", ".json", ".jsonl", ".jsonl.gz", ".json.gz", ".csv.gz")
 # Of a folder with several splits only what is to be scored is read, or what examples come from.
-_SCORED = re.compile(r"[_-]test$")
-_SPLIT = re.compile(r"[_-](test|val|validation|dev|train)$")
+_SPLITS = ("test", "validation", "valid", "val", "dev", "train")
+_SPLIT = re.compile(rf"(?:^|[_-])({'|'.join(_SPLITS)})(?:-\d+-of-\d+)?$", re.IGNORECASE)
+# What is scored, in order of preference; "" are files that name no split.
+_SCORED = (("test",), ("",), ("validation", "valid", "val"))
+# How a file's answers are to be read: each by itself, or all as numbers, or texts, or not at all.
+_Reading = Literal["each", "numbers", "texts", "unclear"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +44,11 @@ class Item:
     question: str
     options: tuple[str, ...]
     answer: int
+
+    @property
+    def content(self) -> tuple[str, frozenset[str]]:
+        """What two copies of a question have alike, wherever they stand and in whatever width."""
+        return _plain(self.question), frozenset(map(_plain, self.options))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +76,18 @@ def read_items(path: str | pathlib.Path, field: str, *, examples: bool = False) 
     items: list[Item] = []
     unusable: Counter[str] = Counter()
     place = pathlib.Path(path)
-    files = _files(place, field, examples) if place.is_dir() else [_found(place, field)]
+    files = _files(place, field, examples) if place.is_dir() else [_File(_found(place, field))]
     for file in files:
-        subject = _SPLIT.sub("", _stem(file)) if place.is_dir() else ""
-        for number, record in _records(file, field):
+        drafts: list[_Draft] = []
+        for number, record in _records(file.path, field):
             try:
-                items.append(_item(record, f"{_stem(file)}:{number}", subject))
+                drafts.append(_draft(record, f"{file.name}:{number}", file.subject))
+            except _Unusable as error:
+                unusable[str(error)] += 1
+        reading = _reading(drafts, f"{field}: {file.path}")
+        for draft in drafts:
+            try:
+                items.append(draft.item(reading))
             except _Unusable as error:
                 unusable[str(error)] += 1
     if not items:
@@ -93,19 +110,47 @@ def _found(path: pathlib.Path, field: str) -> pathlib.Path:
         raise FileNotFoundError(f"{field}: no file or folder {path}.") from None
 
 
-def _stem(file: pathlib.Path) -> str:
-    return file.name.removesuffix(".gz").rpartition(".")[0]
+class _File(NamedTuple):
+    """A file of questions; in a folder of several it may be of one split and one subject."""
+
+    path: pathlib.Path
+    folder: pathlib.Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The path below the folder, without endings."""
+        path = self.path.relative_to(self.folder) if self.folder else pathlib.Path(self.path.name)
+        return str(path).removesuffix(".gz").rpartition(".")[0]
+
+    @property
+    def split(self) -> str:
+        """What the file's name says, or a folder's above it; "" where none does."""
+        *above, stem = pathlib.PurePath(self.name).parts
+        if match := _SPLIT.search(stem):
+            return match[1].lower()
+        return next((name.lower() for name in reversed(above) if name.lower() in _SPLITS), "")
+
+    @property
+    def subject(self) -> str:
+        """The file's name without its split, or the folder's where nothing is left."""
+        if self.folder is None:
+            return ""
+        *above, stem = pathlib.PurePath(self.name).parts
+        # What else folders are called on the Hugging Face hub.
+        names = [name for name in above if name.lower() not in (*_SPLITS, "data")]
+        return _SPLIT.sub("", stem) or (names[-1] if names else "")
 
 
-def _files(folder: pathlib.Path, field: str, examples: bool) -> list[pathlib.Path]:
-    files = sorted(f for f in folder.rglob("*") if f.name.endswith(_SUFFIXES))
-    if not files:
+def _files(folder: pathlib.Path, field: str, examples: bool) -> list[_File]:
+    paths = sorted(path for path in folder.rglob("*") if path.name.endswith(_SUFFIXES))
+    if not paths:
         raise FileNotFoundError(f"{field}: {folder} has no file that ends in {_SUFFIXES}.")
-    scored = [f for f in files if _SCORED.search(_stem(f))]
-    others = [f for f in files if _SPLIT.search(_stem(f)) and f not in scored]
+    files = [_File(path, folder) for path in paths]
+    found = ([file for file in files if file.split in names] for names in _SCORED)
+    scored = next((some for some in found if some), files)
     if examples:
-        return others or files
-    return scored or [f for f in files if f not in others] or files
+        return [file for file in files if file.split and file not in scored] or files
+    return scored
 
 
 def _records(file: pathlib.Path, field: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -113,11 +158,11 @@ def _records(file: pathlib.Path, field: str) -> Iterator[tuple[int, Mapping[str,
     try:
         data = file.read_bytes()
         text = (gzip.decompress(data) if file.suffix == ".gz" else data).decode("utf-8-sig")
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{field}: {file} is damaged or isn't UTF-8 ({error}).") from error
     name = file.name.removesuffix(".gz")
     if name.endswith(".csv"):
-        yield from _rows(text)
+        yield from _rows(text, f"{field}: {file}")
         return
     number = 1
     try:
@@ -140,8 +185,12 @@ def _records(file: pathlib.Path, field: str) -> Iterator[tuple[int, Mapping[str,
         raise ValueError(f"{field}: {file}:{number}: {error}.") from error
 
 
-def _rows(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if any(row)]
+def _rows(text: str, where: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        rows = [row for row in reader if any(row)]
+    except csv.Error as error:
+        raise ValueError(f"{where}:{reader.line_num}: {error}.") from error
     if not rows:
         return
     header = [cell.strip() for cell in rows[0]]
@@ -153,7 +202,88 @@ def _rows(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
         yield number, dict(zip(header, row, strict=False))
 
 
-def _item(record: Mapping[str, Any], place: str, subject: str) -> Item:
+class _Draft(NamedTuple):
+    """A question whose answer is as it was written."""
+
+    id: str
+    subject: str
+    question: str
+    labels: list[str]
+    options: list[str]
+    written: Any
+
+    @property
+    def text(self) -> str:
+        """The answer; examinations in Taiwan give letters in full width."""
+        return unicodedata.normalize("NFKC", str(self.written)).strip()
+
+    @property
+    def typed(self) -> bool:
+        """Whether the answer is a number by its type."""
+        return isinstance(self.written, int) and not isinstance(self.written, bool)
+
+    @property
+    def number(self) -> int | None:
+        """The answer as a number, where it is one and no label."""
+        if self.typed:
+            return self.written
+        number = re.fullmatch(r"[0-9]+", self.text)
+        return int(self.text) if number and self.text not in self.labels else None
+
+    @property
+    def same(self) -> int | None:
+        """The place of the only option whose text the answer is."""
+        text = str(self.written).strip()
+        return self.options.index(text) if self.options.count(text) == 1 else None
+
+    def item(self, reading: _Reading) -> Item:
+        """Returns the question; raises _Unusable without exactly one right answer."""
+        answer = self._answer(reading)
+        return Item(self.id, self.subject, self.question, tuple(self.options), answer)
+
+    def _answer(self, reading: _Reading) -> int:
+        if reading == "unclear":
+            raise _Unusable("the answer may be a number or an option's text")
+        if self.typed or reading == "numbers":
+            # A number counts from 0, as on the Hugging Face hub.
+            if self.number is not None and 0 <= self.number < len(self.options):
+                return self.number
+            raise _Unusable("the answer is no option")
+        text, upper = self.text, [label.upper() for label in self.labels]
+        for known, wanted in ((self.labels, text), (upper, text.upper())):
+            if known.count(wanted) == 1:
+                return known.index(wanted)
+        if self.same is not None:
+            return self.same
+        # Where a question proves wrong, several answers or all of them are given their marks.
+        several = set(text) & set(self.labels)
+        both = len(several) > 1 or "給分" in text or "送分" in text
+        raise _Unusable("more than one answer" if both else "the answer is no option")
+
+
+def _reading(drafts: Sequence[_Draft], where: str) -> _Reading:
+    """Returns how a file's answers are to be read; CSV has texts alone, and "2" may be either.
+
+    Raises ValueError for numbers that count from 1.
+    """
+    numbers = [draft.number for draft in drafts]
+    if not drafts or None in numbers:
+        return "each"
+    pairs = [(n, draft) for n, draft in zip(numbers, drafts, strict=True) if n is not None]
+    texts = all(not draft.typed and draft.same is not None for draft in drafts)
+    if texts:
+        places = all(n < len(draft.options) for n, draft in pairs)
+        alike = all(n == draft.same for n, draft in pairs)
+        return "texts" if alike or not places else "unclear"
+    if 0 not in numbers and any(n == len(draft.options) for n, draft in pairs):
+        raise ValueError(
+            f"{where}: its answers are numbers that seem to count from 1: none is 0, and some are "
+            "the number of options. Write them from 0, or as letters."
+        )
+    return "numbers"
+
+
+def _draft(record: Mapping[str, Any], place: str, subject: str) -> _Draft:
     question = next((record[name] for name in _QUESTION if record.get(name)), None)
     if not isinstance(question, str) or not question.strip():
         raise _Unusable("no question")
@@ -162,13 +292,19 @@ def _item(record: Mapping[str, Any], place: str, subject: str) -> Item:
         raise _Unusable("fewer than two options")
     if len(options) > len(LETTERS):
         raise _Unusable(f"more than {len(LETTERS)} options")
+    if "" in options:
+        raise _Unusable("an option without text")
+    answer = next((record[name] for name in _ANSWER if record.get(name) not in (None, "")), None)
+    if answer is None:
+        raise _Unusable("no answer")
     named = (record.get(name) for name in _SUBJECT)
-    return Item(
+    return _Draft(
         id=str(record.get("id", place)),
         subject=next((str(name) for name in named if name), subject),
         question=question.strip(),
-        options=tuple(options),
-        answer=_answer(record, labels, options),
+        labels=labels,
+        options=options,
+        written=answer,
     )
 
 
@@ -176,37 +312,29 @@ def _options(record: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Returns the labels and the texts of a record's options."""
     options = next((record[name] for name in _OPTIONS if record.get(name)), None)
     if options is None:
-        pairs = [(c, record[c]) for c in LETTERS if record.get(c) not in (None, "")]
+        columns = itertools.takewhile(record.__contains__, LETTERS)
+        texts = [_text(record[letter]) for letter in columns]
+        # A question may have fewer options than the file has columns.
+        while texts and not texts[-1]:
+            texts.pop()
+        labels = list(LETTERS[: len(texts)])
     elif isinstance(options, Mapping) and {"text", "label"} <= options.keys():
-        pairs = list(zip(options["label"], options["text"], strict=True))
+        labels, texts = list(options["label"]), list(options["text"])
     elif isinstance(options, Mapping):
-        pairs = list(options.items())
+        labels, texts = list(options), list(options.values())
     elif isinstance(options, Sequence) and not isinstance(options, str):
-        pairs = list(zip(LETTERS, options, strict=False))
+        labels, texts = list(LETTERS[: len(options)]), list(options)
+        labels += [""] * (len(texts) - len(labels))
     else:
         raise _Unusable("options are neither a list nor named")
-    return [str(label).strip() for label, _ in pairs], [str(text).strip() for _, text in pairs]
+    if len(labels) != len(texts):
+        raise _Unusable("options and their labels differ in number")
+    return [_text(label) for label in labels], [_text(text) for text in texts]
 
 
-def _answer(record: Mapping[str, Any], labels: Sequence[str], options: Sequence[str]) -> int:
-    answer = next((record[name] for name in _ANSWER if record.get(name) not in (None, "")), None)
-    if answer is None:
-        raise _Unusable("no answer")
-    if isinstance(answer, int) and not isinstance(answer, bool):
-        # A number counts from 0, as on the Hugging Face hub.
-        if 0 <= answer < len(options):
-            return answer
-        raise _Unusable("the answer is no option")
-    # Examinations in Taiwan give letters in full width.
-    text = unicodedata.normalize("NFKC", str(answer)).strip()
-    for known, wanted in (
-        (labels, text),
-        ([label.upper() for label in labels], text.upper()),
-        (options, str(answer).strip()),
-    ):
-        if list(known).count(wanted) == 1:
-            return list(known).index(wanted)
-    # Where a question proves wrong, several answers or all of them are given their marks.
-    several = set(text) & set(labels)
-    both = len(several) > 1 or "給分" in text or "送分" in text
-    raise _Unusable("more than one answer" if both else "the answer is no option")
+def _text(value: Any) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _plain(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", text).split())

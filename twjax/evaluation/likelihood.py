@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from twjax.config import Run
-from twjax.evaluation.records import Key
 from twjax.models.network import AnyNetwork
 from twjax.parallel.sharding import batch_sharding, replicated
 from twjax.progress import Progress
@@ -70,9 +69,12 @@ class Evaluator:
         )
 
     @property
-    def keys(self) -> frozenset[Key]:
-        """What every record that a call returns measures."""
-        return frozenset(Key("eval", name, size=t.text_bytes) for name, t in self._tasks.items())
+    def settings(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """What the record of each (kind, task) will say of what is asked."""
+        return {
+            ("eval", name): {"rows": task.rows, "bytes": task.text_bytes}
+            for name, task in self._tasks.items()
+        }
 
     def __call__(self, params: Any, step: int) -> list[dict[str, Any]]:
         """Returns one record a task, in the tasks' order.

@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twjax import storage
-from twjax.evaluation.batching import Request
+from twjax.evaluation.batching import NotANumber, Request
 from twjax.vocab.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -182,19 +182,35 @@ def _check_fields(
             raise ValueError(f"{where}: {name} is empty.")
 
 
-def pair_requests(pairs: Sequence[Pair], tokenizer: Tokenizer) -> list[Request]:
-    """Returns two requests a pair, Taiwan's side first: the whole sentence as a document."""
+def pair_requests(
+    pairs: Sequence[Pair], tokenizer: Tokenizer, *, both: bool = False
+) -> list[Request]:
+    """Returns two requests a pair, Taiwan's side first: the whole sentence as a document.
+
+    `both` is for encoder-decoders, which read an empty text and say the sentence.
+    """
     texts = [text for pair in pairs for text in (pair.taiwan, pair.mainland)]
-    start = _start(tokenizer)
+    start = _encoded(tokenizer, ()) if both else _start(tokenizer)
     return [Request(start, tuple(ids)) for ids in tokenizer.encode_batch(texts)]
 
 
-def probe_requests(probes: Sequence[Probe], tokenizer: Tokenizer) -> list[Request]:
+def probe_requests(
+    probes: Sequence[Probe], tokenizer: Tokenizer, *, both: bool = False
+) -> list[Request]:
     """Returns a request for each end of each probe, the right ones first, behind its prompt.
 
     A prompt and its ends are encoded together. All ends of a probe are scored from where their ids
     part from the prompt's, so that the same text is compared even where an id spans the seam.
+    `both` is for encoder-decoders, which read the prompt and say an end.
     """
+    if both:
+        read = tokenizer.encode_batch([probe.prompt for probe in probes])
+        said = iter(tokenizer.encode_batch([end for probe in probes for end in _ends(probe)]))
+        return [
+            Request(_encoded(tokenizer, prompt), tuple(next(said)))
+            for probe, prompt in zip(probes, read, strict=True)
+            for _ in _ends(probe)
+        ]
     start = _start(tokenizer)
     texts = [probe.prompt + end for probe in probes for end in ("", *_ends(probe))]
     encoded = iter(tokenizer.encode_batch(texts))
@@ -264,6 +280,13 @@ def _start(tokenizer: Tokenizer) -> tuple[int, ...]:
     return start
 
 
+def _encoded(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[int, ...]:
+    """What an encoder reads of a text: it ends with EOS, as in training."""
+    if tokenizer.eos_id < 0:
+        raise ValueError(f"{tokenizer.path}: has no EOS, which ends what an encoder reads.")
+    return (*tokenizer.start, *ids, tokenizer.eos_id)
+
+
 def _alike(first: Sequence[int], second: Sequence[int]) -> int:
     """Returns how many ids two rows begin with alike; at least one of the second's is left."""
     count = 0
@@ -277,7 +300,7 @@ def _alike(first: Sequence[int], second: Sequence[int]) -> int:
 def _rate(score: Scored, text: str, id: str) -> float:
     """Returns the log-likelihood to a byte of `text`, nats."""
     if math.isnan(score.log_likelihood):
-        raise ValueError(f"{id}: the log-likelihood of {text!r} is not a number.")
+        raise NotANumber(f"{id}: the log-likelihood of {text!r} is not a number.")
     return score.log_likelihood / len(text.encode())
 
 

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from twjax.storage import atomic_writer, read_json_lines
@@ -74,15 +74,11 @@ class Records:
 
     def rollbacks(self) -> list[int]:
         """Returns the steps that the run has gone back to, in order."""
-        events = ledger.read(self._run_dir)
-        return [event["step"] for event in events if event["event"] == "roll_back"]
+        return rollbacks(ledger.read(self._run_dir))
 
     def leave_abandoned(self) -> None:
         """Takes out what was evaluated beyond a step that the run has gone back to since then."""
-        for number, step in enumerate(self.rollbacks(), start=1):
-            aside = self._run_dir / f"evaluations-abandoned-{number}.jsonl"
-            if aside.exists():
-                continue
+        for aside, step in not_set_aside(self._run_dir, self.rollbacks()):
             with self._alone():
                 records = read_json_lines(self._path)
                 left = [record for record in records if record["step"] > step]
@@ -122,6 +118,21 @@ class Records:
         with (self._run_dir / ".evaluations.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def rollbacks(events: Iterable[dict[str, Any]]) -> list[int]:
+    """Returns the steps that a ledger's run has gone back to, in order."""
+    return [event["step"] for event in events if event.get("event") == "roll_back"]
+
+
+def not_set_aside(run_dir: pathlib.Path, back: Sequence[int]) -> list[tuple[pathlib.Path, int]]:
+    """Returns the rollbacks, of all in order, whose later records are still in the file.
+
+    Each is the file where they belong and the step. Nobody sets them aside before the next
+    evaluation beside the run.
+    """
+    asides = [run_dir / f"evaluations-abandoned-{n}.jsonl" for n in range(1, len(back) + 1)]
+    return [(aside, step) for aside, step in zip(asides, back, strict=True) if not aside.exists()]
 
 
 def _write(path: pathlib.Path, records: Sequence[dict[str, Any]]) -> None:

@@ -52,12 +52,13 @@ def choose(
     index: jax.Array,
     seed: jax.Array,
     sampling: Sampling,
+    numbers_B: jax.Array | None = None,
 ) -> jax.Array:
     """Returns int32 ids [B], the `index`-th new ones of their rows.
 
     `seen_BV` says which tokens a row has had; None where there is no penalty. `seed` is the
     sampling's, here a value so that a new one compiles nothing. A row's draw follows from (seed,
-    row, index) and not from its neighbours.
+    its number, index) and not from its neighbours; without `numbers_B` they are 0, 1, …
     """
     if seen_BV is not None:
         penalty = sampling.repetition_penalty
@@ -66,8 +67,9 @@ def choose(
     if sampling.temperature == 0:
         return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
     logits_BV = likeliest(logits_BV / sampling.temperature, sampling.top_k, sampling.top_p)
-    key, rows_B = jax.random.key(seed), jnp.arange(logits_BV.shape[0])
-    keys_B = jax.vmap(lambda row: jax.random.fold_in(jax.random.fold_in(key, row), index))(rows_B)
+    key = jax.random.key(seed)
+    numbers_B = jnp.arange(logits_BV.shape[0]) if numbers_B is None else numbers_B
+    keys_B = jax.vmap(lambda n: jax.random.fold_in(jax.random.fold_in(key, n), index))(numbers_B)
     return jax.vmap(jax.random.categorical)(keys_B, logits_BV).astype(jnp.int32)
 
 

@@ -7,6 +7,7 @@ V vocabulary.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,11 +18,11 @@ import numpy as np
 from twjax.config import Run
 from twjax.evaluation.batching import Family, Request, Row, families, padded, room, rows_of
 from twjax.evaluation.generate import cast_weights, prompt_columns
-from twjax.models.attention import Kind, choose_attention
+from twjax.models.attention import SPLASH_COLUMNS, Kind, choose_attention
 from twjax.models.decoder import Network
 from twjax.models.encdec import EncoderDecoder
 from twjax.models.network import AnyNetwork
-from twjax.parallel.sharding import batch_shards, constrain, replicated
+from twjax.parallel.sharding import batch_shards, constrain, replicated, seq_shards
 from twjax.progress import Progress
 
 # Tokens that a call reads on each device, and columns of keys and values that it holds there.
@@ -29,6 +30,9 @@ TOKENS_A_DEVICE = 2048
 COLUMNS_A_DEVICE = 32_768
 # Places whose logits exist at once.
 _PLACES = 64
+# Rows of more columns are read with the TPU's kernel, whose tiles `room` fits from there on; the
+# scores of shorter ones are small, and the kernel would fill them up.
+_SHORT = 512
 
 T = TypeVar("T")
 
@@ -50,8 +54,8 @@ class Scorer:
 
     def __init__(self, run: Run, network: AnyNetwork, mesh: jax.sharding.Mesh):
         self._network, self._mesh = network, mesh
-        self._shards = batch_shards(mesh)
-        self._kind = choose_attention(run.step.attention, mesh.devices.flat[0].platform)
+        self._shards, self._parts = batch_shards(mesh), seq_shards(mesh)
+        self._kind: Kind = choose_attention(run.step.attention, mesh.devices.flat[0].platform)
         self._dtype, self._out = run.step.dtype, replicated(mesh)
 
     def __call__(
@@ -59,10 +63,9 @@ class Scorer:
     ) -> list[Scored]:
         """Returns a score for each request, in their order.
 
-        Raises ValueError for an empty context or continuation, an id outside of the vocabulary,
-        or more positions than the model has learned.
+        Raises ValueError as `check` does.
         """
-        self._check(requests)
+        self.check(requests)
         rows = rows_of(requests, both=isinstance(self._network, EncoderDecoder))
         logs, greedy = np.zeros((2, sum(len(row.asked) for row in rows)))
         with jax.set_mesh(self._mesh), Progress(len(rows), label, "row") as progress:
@@ -83,23 +86,38 @@ class Scorer:
         }
         return [scores[number] for number in range(len(requests))]
 
-    def _check(self, requests: Sequence[Request]) -> None:
+    def columns(self, size: int) -> int:
+        """Returns into how many columns rows of up to `size` ids are filled."""
+        columns = room(size, multiple=self._parts)
+        if self.kind(columns) == "splash":
+            return room(size, multiple=math.lcm(self._parts, SPLASH_COLUMNS))
+        return columns
+
+    def kind(self, columns: int) -> Kind:
+        """Returns the attention that reads rows of so many columns."""
+        return self._kind if columns > _SHORT else "reference"
+
+    def check(self, requests: Sequence[Request], names: Sequence[str] | None = None) -> None:
+        """Raises ValueError for an empty context or continuation, an id outside of the vocabulary,
+        or more positions than the model has learned.
+
+        `names` say what each request is of; otherwise it has its number.
+        """
         config = self._network.config
         limit, size = config.max_positions, config.vocab_size
         for number, (context, continuation) in enumerate(requests):
+            name = names[number] if names is not None else f"request {number}"
             if not len(context) or not len(continuation):
                 part = "continuation" if len(context) else "context"
-                raise ValueError(f"request {number}: its {part} has no ids.")
+                raise ValueError(f"{name}: its {part} has no ids.")
             low, high = (f(*context, *continuation, *context[:1]) for f in (min, max))
             if low < 0 or high >= size:
-                raise ValueError(
-                    f"request {number}: ids from {low} to {high}, but the model has {size}."
-                )
+                raise ValueError(f"{name}: ids from {low} to {high}, but the model has {size}.")
             length = len(context) + len(continuation) - 1
             if limit is not None and length > limit:
                 raise ValueError(
-                    f"request {number} needs {length} positions, but the model has learned "
-                    f"{limit} (Model.max_positions)."
+                    f"{name} needs {length} positions, but the model has learned {limit} "
+                    "(Model.max_positions)."
                 )
 
     def _decoded(self, params: Any, rows: list[Row]) -> Iterator[_Call]:
@@ -110,7 +128,7 @@ class Scorer:
             sizes_B = _numbers([len(row.ids) for row in part], count)
             asked = _Asked.of(part, [0] * len(part))
             arrays = _read(
-                self._network, self._dtype, self._kind, self._out,
+                self._network, self._dtype, self.kind(columns), self._out,
                 params, tokens_BS, sizes_B, *asked.arrays,
             )  # fmt: skip
             yield _Call(part, asked, arrays)
@@ -121,12 +139,12 @@ class Scorer:
         """Reads the prefixes of some families together, then the rows behind them."""
         prefixes = [family.rows[0].ids[: family.prefix] for family in some]
         cache = _start(
-            self._network, self._dtype, self._kind,
-            params, *prompt_columns(prefixes, self._shards, columns),
+            self._network, self._dtype, self.kind(columns),
+            params, *prompt_columns(prefixes, self._mesh, columns),
         )  # fmt: skip
         rows = [(n, family.prefix, row) for n, family in enumerate(some) for row in family.rows]
         longest = max(len(row.ids) - prefix for _, prefix, row in rows)
-        most = COLUMNS_A_DEVICE // (columns + room(longest))
+        most = COLUMNS_A_DEVICE // (columns + self.columns(longest))
         for size, part in self._cut(rows, lambda item: len(item[2].ids) - item[1], most):
             count = self._count(len(part))
             tokens_BS = padded([row.ids[prefix:] for _, prefix, row in part], size, count)
@@ -143,11 +161,11 @@ class Scorer:
             count = self._count(len(part))
             inputs_BS = padded([row.context for row in part], columns, count)
             targets_BT = padded(
-                [row.ids for row in part], room(max(len(row.ids) for row in part)), count
+                [row.ids for row in part], self.columns(max(len(row.ids) for row in part)), count
             )
             asked = _Asked.of(part, [0] * len(part))
             arrays = _translate(
-                self._network, self._dtype, self._kind, self._out,
+                self._network, self._dtype, self._out,
                 params,
                 inputs_BS, _numbers([len(row.context) for row in part], count),
                 targets_BT, _numbers([len(row.ids) for row in part], count),
@@ -165,7 +183,7 @@ class Scorer:
         ordered = sorted(items, key=size, reverse=True)
         first = 0
         while first < len(ordered):
-            columns = room(size(ordered[first]))
+            columns = self.columns(size(ordered[first]))
             rows = max(1, min(TOKENS_A_DEVICE // columns, most or TOKENS_A_DEVICE))
             yield columns, ordered[first : first + rows * self._shards]
             first += rows * self._shards
@@ -294,11 +312,10 @@ def _extend(
     return _answers(out, network, params, hidden_BTD, *asked)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _translate(
     network: EncoderDecoder,
     dtype: str,
-    kind: Kind,
     out: Any,
     params: Any,
     inputs_BS: jax.Array,
@@ -314,7 +331,6 @@ def _translate(
         constrain(targets_BT, "batch", "seq"),
         _segments(targets_sizes_B, targets_BT.shape[1]),
         dtype=jnp.dtype(dtype),
-        kind=kind,
     )
     return _answers(out, network, params, hidden_BTD, *asked)
 

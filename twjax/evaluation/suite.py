@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
@@ -12,11 +13,11 @@ import jax
 from twjax.config import Run, Suite
 from twjax.config import resolve as find
 from twjax.evaluation import localisation, pairs
-from twjax.evaluation.batching import Request
+from twjax.evaluation.batching import NotANumber, Request
 from twjax.evaluation.choice import Choice, Form
-from twjax.evaluation.continuation import continue_prompts
+from twjax.evaluation.continuation import continue_prompts, prompt_ids
+from twjax.evaluation.generate import require_positions
 from twjax.evaluation.items import read_items
-from twjax.evaluation.records import Key
 from twjax.evaluation.sampling import Sampling
 from twjax.evaluation.scoring import Scored, Scorer
 from twjax.models.encdec import EncoderDecoder
@@ -26,6 +27,8 @@ from twjax.vocab.tokenizer import Tokenizer
 
 # Prompts continued together.
 _TOGETHER = 32
+# What each kind of record is about.
+_FIGURES = {"choice": "accuracy", "pairs": "preferred", "probes": "right"}
 
 T = TypeVar("T")
 Record = dict[str, Any]
@@ -36,7 +39,8 @@ _Scored = tuple[list[Request], Callable[[list[Scored], int], tuple[Record, list[
 class SuiteScores:
     """Scores parameters on all parts of a suite.
 
-    `model` is the vocabulary that the run is trained with. With `details` each question's, pair's
+    `model` is the vocabulary that the run is trained with; `end_ids` tells which ids end a text
+    beside its EOS, and is asked when texts are written. With `details` each question's, pair's
     and probe's log-likelihoods are written to `details`/<step>/<kind>-<name>.jsonl, and texts as
     well. Everything that is wrong is raised in one ValueError, before any device work.
     """
@@ -49,16 +53,19 @@ class SuiteScores:
         suite: Suite,
         model: Tokenizer,
         *,
-        end_ids: Collection[int] = (),
+        end_ids: Callable[[], Collection[int]] = tuple,
         details: pathlib.Path | None = None,
     ):
         self._run, self._network, self._mesh, self._suite = run, network, mesh, suite
-        self._model, self._ends, self._details = model, tuple(end_ids), details
+        self._model, self._end_ids, self._details = model, end_ids, details
         self._scorer = Scorer(run, network, mesh)
+        most = suite.max_length or run.data.longest
+        self._most = min(most, run.model.max_positions or most)
         self._both = isinstance(network, EncoderDecoder)
         self._scored: dict[tuple[str, str], _Scored] = {}
         self._prompts: dict[str, list[str]] = {}
-        self._keys: set[Key] = set()
+        # What the record of each (kind, task) will say of what is asked.
+        self.settings: dict[tuple[str, str], dict[str, Any]] = {}
         problems: list[str] = []
         for kind, sets, open_one in (
             ("choice", suite.choice, self._choice),
@@ -78,16 +85,26 @@ class SuiteScores:
             raise ValueError(" | ".join(problems))
 
     @property
-    def keys(self) -> frozenset[Key]:
-        """What every record that a call returns measures."""
-        written = {Key("writing", name, size=len(some)) for name, some in self._prompts.items()}
-        return frozenset({*self._keys, *written})
+    def keys(self) -> frozenset[tuple[str, str]]:
+        """(kind, task) of every record that a call returns."""
+        return frozenset({*self._scored, *(("writing", name) for name in self._prompts)})
 
     def __call__(self, params: Any, step: int) -> list[Record]:
-        """Returns one record a part, in the suite's order."""
-        records = []
+        """Returns one record a part, in the suite's order.
+
+        Raises NotANumber, which has these records, where a log-likelihood is none.
+        """
+        records, problem = [], None
         for (kind, name), (requests, make) in self._scored.items():
-            record, found = make(self._scorer(params, requests, f"{kind} {name}"), step)
+            try:
+                record, found = make(self._scorer(params, requests, f"{kind} {name}"), step)
+            except NotANumber as error:
+                problem, shots = problem or error, self._suite.shots_of(name)
+                more = {"shots": shots} if kind == "choice" else {}
+                records.append(
+                    {"kind": kind, "task": name, **more, "step": step, _FIGURES[kind]: math.nan}
+                )
+                continue
             records.append({**record, "step": step})
             self._write(step, f"{kind}-{name}", found)
         for name, prompts in self._prompts.items():
@@ -95,6 +112,8 @@ class SuiteScores:
             records.append(localisation.measure(texts).record(step, name))
             lines = [{"prompt": p, "text": t} for p, t in zip(prompts, texts, strict=True)]
             self._write(step, f"writing-{name}", lines)
+        if problem is not None:
+            raise NotANumber(str(problem), records)
         return records
 
     def _continued(self, params: Any, prompts: list[str]) -> list[str]:
@@ -113,7 +132,8 @@ class SuiteScores:
                 sampling=Sampling(
                     temperature=self._run.evaluation.temperature, seed=self._run.seed
                 ),
-                end_ids=self._ends,
+                end_ids=self._end_ids(),
+                numbers=some,
             )
             texts.update(zip(some, said, strict=True))
         return [texts[n] for n in range(len(prompts))]
@@ -133,7 +153,7 @@ class SuiteScores:
             shots=shots,
             examples=examples,
             limit=suite.limit,
-            most=self._run.model.max_positions,
+            most=self._most,
             both=self._both,
         )
 
@@ -141,8 +161,12 @@ class SuiteScores:
             return choice.record(scores), choice.answers(scores)
 
         self._scored["choice", name] = choice.flat(), make
-        form = choice.form
-        self._keys.add(Key("choice", name, shots, form.style, form.wording, len(choice.items)))
+        self.settings["choice", name] = {
+            "style": choice.form.style,
+            "wording": choice.form.wording,
+            "shots": choice.shots,
+            "items": len(choice.items),
+        }
 
     def _pairs(self, name: str, path: str) -> None:
         some = _spread(pairs.read_pairs(find(path)), self._suite.limit)
@@ -154,8 +178,10 @@ class SuiteScores:
             ]
             return pairs.pairs_record(some, scores, step, name), found
 
-        self._scored["pairs", name] = pairs.pair_requests(some, self._model), make
-        self._keys.add(Key("pairs", name, size=len(some)))
+        requests = pairs.pair_requests(some, self._model, both=self._both)
+        self._scorer.check(requests, [p.id for p in some for _ in range(2)])
+        self._scored["pairs", name] = requests, make
+        self.settings["pairs", name] = {"pairs": len(some)}
 
     def _probes(self, name: str, path: str) -> None:
         some = _spread(pairs.read_probes(find(path)), self._suite.limit)
@@ -168,15 +194,21 @@ class SuiteScores:
             ]
             return pairs.probes_record(some, scores, step, name), found
 
-        self._scored["probes", name] = pairs.probe_requests(some, self._model), make
-        self._keys.add(Key("probes", name, size=len(some)))
+        requests = pairs.probe_requests(some, self._model, both=self._both)
+        self._scorer.check(requests, [p.id for p in some for _ in (*p.right, *p.wrong)])
+        self._scored["probes", name] = requests, make
+        self.settings["probes", name] = {"probes": len(some)}
 
     def _texts(self, name: str, path: str) -> None:
         lines = find(path).read_text(encoding="utf-8").splitlines()
         prompts = [line for line in lines if line.strip()]
         if not prompts:
             raise ValueError(f"{path} has no prompts; write one a line.")
-        self._prompts[name] = _spread(prompts, self._suite.limit)
+        prompts = _spread(prompts, self._suite.limit)
+        rows = [prompt_ids(self._model, prompt, both=self._both) for prompt in prompts]
+        require_positions(self._network, rows, self._suite.prompt_tokens)
+        self._prompts[name] = prompts
+        self.settings["writing", name] = {"texts": len(prompts)}
 
     def _write(self, step: int, name: str, lines: Iterable[Record]) -> None:
         if self._details is None or jax.process_index() != 0:

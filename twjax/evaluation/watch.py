@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -12,13 +12,17 @@ import jax
 from twjax.config import Run
 from twjax.data.loader import evaluation_batches
 from twjax.data.rows import RowReader
-from twjax.evaluation.continuation import continue_prompts
+from twjax.evaluation.batching import NotANumber
+from twjax.evaluation.continuation import continue_prompts, prompt_ids
+from twjax.evaluation.generate import require_positions
 from twjax.evaluation.likelihood import Evaluator, HeldOut, text_bytes
 from twjax.evaluation.localisation import measure
 from twjax.evaluation.sampling import Sampling
 from twjax.evaluation.suite import SuiteScores
+from twjax.models.encdec import EncoderDecoder
 from twjax.models.network import AnyNetwork
 from twjax.parallel.sharding import batch_sharding, batch_shards
+from twjax.progress import say
 from twjax.storage import atomic_writer
 from twjax.vocab.tokenizer import Tokenizer
 from twjax.vocab.tokenizer_load import load_vocabulary
@@ -31,7 +35,9 @@ class Watch:
     """Scores by task, and samples written to `run_dir`/samples; everything is opened and checked
     when it is made.
 
-    `vocabulary` is the sha256 of the vocabulary that the run is trained with.
+    `vocabulary` is the sha256 of the vocabulary that the run is trained with. `end_ids` tells which
+    ids end a text beside EOS; it is asked at each look, when what came with an imported model is in
+    the run's folder.
     """
 
     def __init__(
@@ -43,8 +49,10 @@ class Watch:
         *,
         run_dir: pathlib.Path,
         config: str,
+        end_ids: Callable[[], Collection[int]] = tuple,
     ):
         self._run, self._network, self._mesh, self._run_dir = run, network, mesh, run_dir
+        self._end_ids = end_ids
         self._scores, readers = open_scores(
             run, network, mesh, vocabulary=vocabulary, config_name=config
         )
@@ -56,16 +64,34 @@ class Watch:
         evaluation = run.evaluation
         if evaluation.prompts or evaluation.suite is not None:
             self._model = open_vocabulary(run.data.vocabulary, run, vocabulary)
+        if self._model is not None and evaluation.prompts:
+            both = isinstance(network, EncoderDecoder)
+            rows = [prompt_ids(self._model, prompt, both=both) for prompt in evaluation.prompts]
+            require_positions(network, rows, evaluation.sample_tokens)
         if self._model is not None and evaluation.suite is not None:
-            self._suite = SuiteScores(run, network, mesh, evaluation.suite, self._model)
+            self._suite = SuiteScores(
+                run, network, mesh, evaluation.suite, self._model, end_ids=end_ids
+            )
+        keys = {("eval", task) for task in evaluation.tasks}
+        keys |= {("writing", "samples")} if evaluation.prompts else set()
+        self.keys = frozenset(keys | (self._suite.keys if self._suite else set()))
 
     def __call__(self, params: Any, step: int) -> list[dict[str, Any]]:
-        """Returns one record a task, and those of samples and suite, which say their "kind"."""
+        """Returns one record a task, and those of samples and suite, which say their "kind".
+
+        Where a likelihood isn't a number, the records say so: if the weights are to blame, the next
+        step's loss ends the run.
+        """
         others = []
         if self._model is not None and self._run.evaluation.prompts:
             others.append(self._sample(params, step, self._model))
         if self._suite is not None:
-            others += self._suite(params, step)
+            try:
+                others += self._suite(params, step)
+            except NotANumber as error:
+                others += error.records
+                if jax.process_index() == 0:
+                    say(f"step {step}: {error}")
         return self._scores(params, step) + others
 
     def _sample(self, params: Any, step: int, model: Tokenizer) -> dict[str, Any]:
@@ -80,6 +106,7 @@ class Watch:
             mesh=self._mesh,
             tokens=evaluation.sample_tokens,
             sampling=Sampling(temperature=evaluation.temperature, seed=self._run.seed),
+            end_ids=self._end_ids(),
         )
         if jax.process_index() == 0:
             with atomic_writer(self._run_dir / "samples" / f"{step}.jsonl") as file:

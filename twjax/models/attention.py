@@ -24,6 +24,8 @@ Kind = Literal["reference", "splash"]
 
 # The largest tile that splash attention is given; one tile is at most the sequence.
 SPLASH_BLOCK = 1024
+# Rows that it takes are multiples of this.
+SPLASH_COLUMNS = 128
 
 # Name under which attention's output and softmax statistics are saved by remat policies.
 RESIDUALS = "attention"
@@ -274,8 +276,8 @@ def _tile(length: int, head_dim: int) -> int:
     would be more than the core's own memory (BloombergGPT's 192 on v5p).
     """
     most = SPLASH_BLOCK if head_dim <= 128 else SPLASH_BLOCK // 2
-    for block in range(min(most, length), 127, -1):
-        if length % block == 0 and block % 128 == 0:
+    for block in range(min(most, length), SPLASH_COLUMNS - 1, -1):
+        if length % block == 0 and block % SPLASH_COLUMNS == 0:
             return block
     raise ValueError(
         f"Data.seq_len ({length}) must be a multiple of 128 for splash attention; pick one, or "

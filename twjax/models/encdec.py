@@ -215,7 +215,7 @@ class EncoderDecoder(Output):
             q_BTNH = self._heads(w, "q", y_BTD, "cross_")
             mixed_BTNH = self._attend(q_BTNH, cross_k, cross_v, inputs_B1S)
             x_BTD = x_BTD + out(w, mixed_BTNH, "cross_")
-            return (self._mlp(w, x_BTD), keys, values), None
+            return (self._mlp(w, x_BTD, seq=None), keys, values), None
 
         stack = params["decoder"]
         one = self.config.relative_shared
@@ -312,9 +312,9 @@ class EncoderDecoder(Output):
     ) -> jax.Array:
         return attend(q_BSNH, k_BTNH, v_BTNH, mask_BST, bias_NST, scale=query_scale(self.config))
 
-    def _mlp(self, w: Weights, x_BSD: jax.Array) -> jax.Array:
+    def _mlp(self, w: Weights, x_BSD: jax.Array, seq: str | None = "seq") -> jax.Array:
         y_BSD = norm(w, "mlp_norm", x_BSD, self.config)
-        return constrain(x_BSD + mlp(w, y_BSD, self.config, None), "batch", "seq", None)
+        return constrain(x_BSD + mlp(w, y_BSD, self.config, None), "batch", seq, None)
 
 
 def query_scale(config: Model) -> float:

@@ -76,6 +76,11 @@ def batch_shards(mesh: Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in RULES["batch"])
 
 
+def seq_shards(mesh: Mesh) -> int:
+    """Returns into how many parts each row of a batch is divided."""
+    return math.prod(mesh.shape[axis] for axis in RULES["seq"])
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Returns the sharding of a value that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from twjax.report.frame import clean
 from twjax.report.read import RunLog
 from twjax.report.scale import change_percent
-from twjax.report.summary import Change, Comparison
+from twjax.report.summary import NOT_A_NUMBER, Change, Comparison
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +36,9 @@ def of_domains(changes: Sequence[Change]) -> str:
     """Returns the picture of one run, a line a domain, the most learnt first."""
     rows = []
     for change in changes:
+        if not change.known:
+            rows.append(Row(change.task, forgot=Side(0.0, NOT_A_NUMBER)))
+            continue
         side = Side(abs(change.relative), change_percent(change.relative))
         if change.forgotten:
             rows.append(Row(change.task, forgot=side))
@@ -48,19 +51,25 @@ def of_domains(changes: Sequence[Change]) -> str:
 def of_runs(comparison: Comparison) -> str:
     """Returns a line a run: the mean gain of what was to be learnt, the worst loss."""
     rows = [_row(comparison, run) for run in comparison.continued]
-    note = (
-        f"Learnt: the mean of {', '.join(comparison.learnt)}. Forgot: the worst of "
-        f"{', '.join(comparison.protected)}."
-    )
-    return _picture("What each run learnt, what it forgot", rows, note)
+    notes = []
+    if comparison.learnt:
+        notes.append(f"Learnt: the mean of {', '.join(comparison.learnt)}.")
+    if comparison.protected:
+        notes.append(f"Forgot: the worst of {', '.join(comparison.protected)}.")
+    return _picture("What each run learnt, what it forgot", rows, " ".join(notes))
 
 
 def _row(comparison: Comparison, run: RunLog) -> Row:
     gain, worst = comparison.gain(run), comparison.worst(run)
     learnt = forgot = None
+    changes = [comparison.change(run, task) for task in comparison.learnt]
     if math.isfinite(gain):
         learnt = Side(max(gain, 0.0), change_percent(-gain))
-    if worst is not None and math.isfinite(worst.relative):
+    elif any(change is not None and not change.known for change in changes):
+        learnt = Side(0.0, NOT_A_NUMBER)
+    if worst is not None and not worst.known:
+        forgot = Side(0.0, f"{worst.task}: {NOT_A_NUMBER}")
+    elif worst is not None:
         text = f"{worst.task} {change_percent(worst.relative)}"
         forgot = Side(max(worst.relative, 0.0), text if worst.relative > 0 else f"nothing: {text}")
     return Row(run.name, forgot, learnt)

@@ -3,44 +3,52 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
-import re
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from twjax.report import measures, mixing
-from twjax.report.provenance import Consumed, Corpus, consumed, corpora_of
-from twjax.report.read import RunLog, read_run
-from twjax.report.settings import read_settings, source_folder
+from twjax.report.evaluations import is_beside
+from twjax.report.origin import Base, Earlier, Lineage, Text, base_of, record_of
+from twjax.report.provenance import Corpus, consumed, corpora_of
+from twjax.report.read import RunLog
 from twjax.report.summary import Change, compare
-from twjax.storage import read_json
-from twjax.training.checkpoint import IMPORT_FILE
+from twjax.report.trunk import whole_run
 
 T = TypeVar("T")
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-# Runs that began with the weights of runs: further back than this nobody looks.
-_FURTHEST = 20
+# (step, value)
+Point = tuple[int, float]
 
 
 @dataclasses.dataclass(frozen=True)
-class Base:
-    """What the weights were before: a model's name, its id on the hub, and its licence.
+class Score:
+    """A task's first and last evaluation; `first` is None where there was but one.
 
-    Each is empty where it isn't recorded. `through` are the runs in between, the nearest first.
+    That one is the last, unless it is of step 0: then `last` is None.
     """
 
-    name: str = ""
-    hub_id: str = ""
-    license: str = ""
-    through: tuple[str, ...] = ()
+    task: str
+    first: Point | None
+    last: Point | None
+
+    @classmethod
+    def of(cls, task: str, points: Mapping[int, float], step: int) -> Score:
+        """Reads evaluations up to a step, of which there is at least one."""
+        start, end = min(points), max(points)
+        last = (end, points[end])
+        if start < end:
+            return cls(task, (start, points[start]), last)
+        return cls(task, last, None) if start == 0 < step else cls(task, None, last)
 
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
     """All of a card's facts, at the exported step; `run` has no evaluation after it.
 
-    `measured` are (measure, task, first value, last value) of other evaluations, `used` the part
-    of its allowance that each protected domain has used.
+    `scores` are bits per byte, `measured` other evaluations. `changes` are those of domains that
+    were evaluated before and after, `used` the part of its allowance that each protected domain
+    has used.
     """
 
     name: str
@@ -48,27 +56,64 @@ class Facts:
     step: int
     average: bool
     base: Base | None
-    corpora: dict[str, Corpus]
-    read: dict[str, Consumed]
+    texts: tuple[Text, ...]
+    scores: list[Score]
     changes: list[Change]
-    measured: list[tuple[measures.Measure, str, float, float]]
+    measured: list[tuple[measures.Measure, Score]]
     used: dict[str, float]
+
+    @property
+    def runs(self) -> tuple[Earlier, ...]:
+        """What twjax had trained the base model on, the oldest first."""
+        return self.base.runs if self.base else ()
 
     @property
     def languages(self) -> list[str]:
         """The hub's codes of the languages that were read, the most read first."""
-        order = sorted(self.read, key=lambda task: -self.read[task].rows)
-        tags = [tag for name in order if name in self.corpora
-                for tag in self.corpora[name].languages]  # fmt: skip
+        tags = [tag for text in self._all_texts for tag in text.languages]
         return list(dict.fromkeys(tag.split("-")[0].lower() for tag in tags))
 
+    @property
+    def datasets(self) -> list[str]:
+        """The names of all texts that were read."""
+        return sorted({text.name for text in self._all_texts})
 
-def gather(run_dir: pathlib.Path, name: str, step: int, *, average: bool) -> Facts:
+    @property
+    def _all_texts(self) -> list[Text]:
+        return [*self.texts, *(text for run in reversed(self.runs) for text in run.texts)]
+
+    @property
+    def untold(self) -> list[str]:
+        """The domains of which it can't be told what was forgotten: evaluated but once."""
+        told = {change.task for change in self.changes}
+        names = [score.task for score in self.scores]
+        return [task for task in names if task not in told and not is_beside(task)]
+
+    def lineage(self) -> dict[str, Any]:
+        """Returns what an export records, for the cards of runs that begin with it."""
+        tokens = self.run.tokens_at(self.step)
+        own = Earlier(
+            self.name,
+            self.step,
+            tokens if tokens > 0 and math.isfinite(tokens) else None,
+            self.texts,
+            self.base.through if self.base else (),
+        )
+        origin = self.base
+        if origin is not None and origin.lineage is not None:
+            origin = origin.lineage.origin
+        return record_of(Lineage(origin, (*self.runs, own)))
+
+
+def gather(
+    run_dir: pathlib.Path, name: str, step: int, *, average: bool, base_model: str = ""
+) -> Facts:
     """Reads a run's directory; `average` says that it isn't the last weights that are exported.
 
-    Raises ValueError for a folder that is no run directory.
+    `base_model` is the base model's id on the hub, if its user states it. Raises ValueError for a
+    folder that is no run directory.
     """
-    whole = read_run(run_dir)
+    whole = whole_run(run_dir)
     run = dataclasses.replace(
         whole,
         bits_per_byte={
@@ -81,76 +126,49 @@ def gather(run_dir: pathlib.Path, name: str, step: int, *, average: bool) -> Fac
             for kind, of in whole.results.items()
         },
     )
-    measured = []
-    for measure in measures.measures_of([run]):
-        for task in measures.tasks([run], measure):
-            points = measures.points(run, measure, task)
-            measured.append((measure, task, points[min(points)], points[max(points)]))
+    used = mixing.budget_used(run)
     return Facts(
         name=name,
         run=run,
         step=step,
         average=average,
-        base=base_of(run_dir),
-        corpora={corpus.name: corpus for corpus in corpora_of(run)},
-        read={task: of for task, of in consumed(run, step).items() if of.rows},
+        base=base_of(run_dir, base_model),
+        texts=tuple(texts_of(run, step)),
+        scores=[Score.of(task, points, step) for task, points in run.bits_per_byte.items()],
         changes=compare([run]).changes(run),
-        measured=measured,
-        used={task: points[max(points)] for task, points in mixing.budget_used(run).items()},
+        measured=[
+            (measure, Score.of(task, measures.points(run, measure, task), step))
+            for measure in measures.measures_of([run])
+            for task in measures.tasks([run], measure)
+        ],
+        # An evaluation that gave no number has used nothing that could be told.
+        used={t: p[max(p)] for t, p in used.items() if max(p) == max(run.bits_per_byte[t])},
     )
 
 
-def base_of(run_dir: pathlib.Path) -> Base | None:
-    """Follows `Run.init` back to a model; None where training began with random weights."""
-    through: list[str] = []
-    folder: pathlib.Path | None = run_dir
-    name = ""
-    for _ in range(_FURTHEST):
-        config = read_settings(folder).run
-        following = None if config is None else source_folder(config)
-        if following is None:
-            # Random weights, or nothing more is known.
-            if config is None:
-                break
-            return Base(through[-1], through=tuple(through[:-1])) if through else None
-        folder, name = following, following.name
-        if (folder / IMPORT_FILE).is_file():
-            break
-        if (folder / "config.gin").is_file():
-            through.append(name)
-    carried = run_dir / "hf"
-    return Base(_imported_name(folder) or name, *_original(carried), tuple(through))
-
-
-def _imported_name(folder: pathlib.Path) -> str:
-    """Returns the name of the folder that a model was imported from."""
-    try:
-        return pathlib.Path(str(read_json(folder / IMPORT_FILE)["source"])).name
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-
-
-def _original(carried: pathlib.Path) -> tuple[str, str]:
-    """Returns the hub's id and the licence of the original, by the files that came along."""
-    try:
-        path = str(read_json(carried / "config.json").get("_name_or_path", ""))
-    except (OSError, ValueError, AttributeError):
-        path = ""
-    hub_id = path if _HUB_ID.fullmatch(path) and not path.startswith((".", "/")) else ""
-    try:
-        card = (carried / "README.md").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        card = ""
-    return hub_id, front_matter(card, "license")
-
-
-def front_matter(card: str, field: str) -> str:
-    """Returns a plain field of a card's metadata; empty where it has none."""
-    parts = re.split(r"^---\s*$", card, maxsplit=2, flags=re.M)
-    if len(parts) < 3 or parts[0].strip():
-        return ""
-    found = re.search(rf"^{field}:[ \t]*(\S.*?)\s*$", parts[1], re.M)
-    return found[1].strip("\"'") if found else ""
+def texts_of(run: RunLog, step: int) -> list[Text]:
+    """Returns what a run has read by the end of a step, the most read first."""
+    corpora = {corpus.name: corpus for corpus in corpora_of(run)}
+    read = {task: of for task, of in consumed(run, step).items() if of.rows}
+    found = []
+    for task, of in sorted(read.items(), key=lambda pair: -pair[1].rows):
+        corpus = corpora.get(task) or Corpus(task, pathlib.Path())
+        found.append(
+            Text(
+                name=task,
+                rows=of.rows,
+                share=of.share,
+                tokens=of.tokens,
+                documents=corpus.documents,
+                bytes=corpus.bytes,
+                licenses=corpus.licenses,
+                sources=corpus.sources,
+                languages=corpus.languages,
+                contaminated=corpus.contaminated,
+                same=corpus.read,
+            )
+        )
+    return found
 
 
 def _until(points: dict[int, T], step: int) -> dict[int, T]:

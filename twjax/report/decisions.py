@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from twjax.report.frame import Sign
@@ -23,22 +23,103 @@ def telling(
     The sign is None for what changed nothing. Events without a kind or a step are left out, as are
     those that keep the books and change nothing that a reader would see.
     """
-    before: Look | None = None
+    looks: list[Look] = []
+    fresh = False
     for record in ledger:
         kind, step = record.get("event"), record.get("step")
         if not isinstance(kind, str) or not isinstance(step, int) or kind in _SILENT:
             continue
+        looks = _holding(looks, record)
+        if kind == "resume" and "time" not in record:
+            # Of what a branch took over, it isn't known whether anybody had stopped the trunk.
+            continue
         if kind != "budget":
-            yield record, *_told(kind, record)
+            # A branch that begins notes that it goes on: nobody has stopped it.
+            yield record, *(_begun(record) if fresh and kind == "resume" else _told(kind, record))
+            fresh = kind == "branch"
             continue
         try:
             look = Look.parse(record)
-            text, sign = _answer(look, before)
+            text, sign = _answer(look, looks[-1] if looks else None)
         except (AttributeError, KeyError, TypeError, ValueError):
             yield record, "a decision of the budget that can't be read", None
         else:
-            before = look
+            looks.append(look)
             yield record, text, sign
+
+
+def _holding(looks: list[Look], record: Mapping[str, Any]) -> list[Look]:
+    """Returns which of a budget's looks hold at an event: a rollback's own is the last of its."""
+    kind, step = record.get("event"), record.get("step")
+    if not isinstance(step, int):
+        return looks
+    if kind == "start":
+        return []
+    if kind == "resume":
+        return [look for look in looks if look.step <= step]
+    if kind == "branch":
+        return _inherited(record)
+    if kind not in ("budget", "roll_back"):
+        return looks
+    looks = [look for look in looks if look.step < step]
+    if kind == "roll_back":
+        looks += _parsed(record.get("look"))
+    return looks
+
+
+def _inherited(branch: Mapping[str, Any]) -> list[Look]:
+    """Returns the looks of the trunk that a branch begins with."""
+    looks: list[Look] = []
+    for record in unfolded([branch]):
+        if record is not branch:
+            looks = _holding(looks, record)
+            looks += _parsed(record) if record.get("event") == "budget" else []
+    return looks
+
+
+def _parsed(record: Any) -> list[Look]:
+    try:
+        look = Look.parse(record)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return []
+    whole = isinstance(look.step, int) and isinstance(look.shares, dict)
+    return [look] if whole else []
+
+
+def unfolded(ledger: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yields events, those that a branch has from its trunk in front of the branch's beginning."""
+    for record in ledger:
+        inherited = record.get("events")
+        if record.get("event") == "branch" and isinstance(inherited, list):
+            yield from unfolded(other for other in inherited if isinstance(other, dict))
+        yield record
+
+
+def taken_back(ledger: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """Returns {place of an event: place of the later one that took it back}.
+
+    A rollback takes back what was decided from its step on and all that came after the step; a
+    start or a resume what came after its step; a decision made again those from its step on.
+    """
+    found: dict[int, int] = {}
+    # Steps of what stands, by place: the budget's decisions, and all else.
+    decided: dict[int, int] = {}
+    others: dict[int, int] = {}
+    for place, record in enumerate(ledger):
+        kind, step = record.get("event"), record.get("step")
+        if not isinstance(step, int):
+            continue
+        gone: list[int] = []
+        if kind in ("start", "resume", "roll_back"):
+            gone += [other for other, at in (*decided.items(), *others.items()) if at > step]
+        if kind in ("budget", "roll_back") and step <= max(decided.values(), default=-1):
+            gone += [other for other, at in decided.items() if at >= step]
+        for other in gone:
+            found[other] = place
+            decided.pop(other, None)
+            others.pop(other, None)
+        (decided if kind == "budget" else others)[place] = step
+    return found
 
 
 def _answer(look: Look, before: Look | None) -> tuple[str, Sign | None]:
@@ -78,11 +159,7 @@ def _told(kind: str, record: Mapping[str, Any]) -> tuple[str, Sign | None]:
     if kind == "start":
         return f"the run begins {_origin(record)}{_machine(record)}", None
     if kind == "resume":
-        changes = record.get("changes")
-        listed = changes if isinstance(changes, list) else []
-        names = [str(change).split(" = ")[0].removeprefix("- ") for change in listed]
-        with_changes = f", with other settings: {', '.join(names)}" if names else ""
-        return f"the run goes on{_machine(record)}{with_changes}", "resume"
+        return f"the run goes on{_machine(record)}{_changes(record)}", "resume"
     if kind == "stop":
         return "asked to stop; the state is saved", None
     if kind == "finish":
@@ -107,6 +184,17 @@ def _told(kind: str, record: Mapping[str, Any]) -> tuple[str, Sign | None]:
         if key not in _QUIET and isinstance(value, (str, int, float))
     )
     return f"{kind.replace('_', ' ')}{': ' if details else ''}{details}"[:_LONGEST], None
+
+
+def _begun(record: Mapping[str, Any]) -> tuple[str, Sign | None]:
+    return f"the branch begins{_machine(record)}{_changes(record)}", None
+
+
+def _changes(record: Mapping[str, Any]) -> str:
+    changes = record.get("changes")
+    listed = changes if isinstance(changes, list) else []
+    names = [str(change).split(" = ")[0].removeprefix("- ") for change in listed]
+    return f", with other settings: {', '.join(names)}" if names else ""
 
 
 def _origin(record: Mapping[str, Any]) -> str:

@@ -6,12 +6,14 @@ measured fills in the steps that they lack, and what was measured on other items
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from twjax.evaluation.records import SIZES, Key, key_of
 
 T = TypeVar("T")
+_BESIDE = re.compile(r" \(twjax eval(, [\d,]+ \w+)?\)$")
 # What tells series of a task apart, and what goes without saying.
 _FORMS: dict[str, tuple[Any, ...]] = {
     "shots": (0,),
@@ -122,3 +124,8 @@ def _name(series: Series, shown: Iterable[str], *, sized: bool) -> str:
         return name
     size = f", {series.size:,} {SIZES[series.kind]}" if sized else ""
     return f"{name} (twjax eval{size})"
+
+
+def is_beside(name: str) -> bool:
+    """Whether a name is that of a measure on other items than the run's own."""
+    return _BESIDE.search(name) is not None

@@ -4,41 +4,68 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twjax.config import Reading
-from twjax.report.decisions import listing, telling
+from twjax.config.data import SeqLen
+from twjax.report.decisions import listing, taken_back, telling, unfolded
 from twjax.report.frame import Mark, Sign
 from twjax.report.read import RunLog
 
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """One thing that happened at a step; `sign` is None for what changed nothing."""
+    """One thing that happened at a step; `sign` is None for what changed nothing.
+
+    `undone` says that the run went back before it, so that what came of it is no part of the run.
+    """
 
     step: int
     text: str
     sign: Sign | None = None
     time: str = ""
+    undone: bool = False
 
 
 def happened(run: RunLog) -> list[Event]:
-    """Returns what the ledger tells, in its order, and the stages that began, by step."""
-    told = [
-        Event(record["step"], text, sign, str(record.get("time", "")))
-        for record, text, sign in telling(run.ledger)
-    ]
-    told += [event for event in _planned_changes(run) if event.step <= run.last_step]
-    return sorted(told, key=lambda event: event.step)
+    """Returns what the ledger tells and the stages that began, by step.
+
+    A branch has what it took over from its trunk. What was undone stands in the ledger's order in
+    front of what undid it.
+    """
+    ledger = list(unfolded(run.ledger))
+    places = {id(record): place for place, record in enumerate(ledger)}
+    back = taken_back(ledger)
+    events: dict[int, Event] = {}
+    for record, text, sign in telling(ledger):
+        place, time = places[id(record)], str(record.get("time", ""))
+        events[place] = Event(record["step"], text, sign, time, undone=place in back)
+    standing = [(event, place) for place, event in events.items() if not event.undone]
+    standing += [(e, -1) for e in _planned_changes(run) if e.step <= run.last_step]
+    undone: dict[int, list[Event]] = {}
+    for place, event in events.items():
+        if event.undone:
+            undone.setdefault(_last(back, place), []).append(event)
+    found: list[Event] = []
+    for event, place in sorted(standing, key=lambda pair: pair[0].step):
+        found += [*undone.get(place, ()), event]
+    return found
+
+
+def _last(back: Mapping[int, int], place: int) -> int:
+    """Returns the place of the event that stands after all takings back of another."""
+    while place in back:
+        place = back[place]
+    return place
 
 
 def marks(events: Sequence[Event], place: Callable[[int], float]) -> list[Mark]:
-    """Returns what a chart shows of events; `place` gives the x of a step."""
+    """Returns what a chart shows of events that stand; `place` gives the x of a step."""
     return [
         Mark(place(event.step), event.sign, f"step {event.step:,}: {event.text}")
         for event in events
-        if event.sign is not None
+        if event.sign is not None and not event.undone
     ]
 
 
@@ -90,6 +117,31 @@ def _is_sound(reading: Reading) -> bool:
         )
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         return False
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Steps from `first` to before `end` that read alike: a batch's rows, their length, shares."""
+
+    first: int
+    end: float
+    rows: int
+    length: SeqLen
+    shares: dict[str, float]
+
+
+def reading_parts(run: RunLog) -> list[Part]:
+    """Returns what is planned, in order; empty where it can't be read."""
+    plan = planned(run)
+    found = []
+    for first, end, reading in _readings(run):
+        series = (reading.stages, reading.batches, reading.lengths)
+        cuts = {first} | {start for of in series for start, _ in of if first < start < end}
+        starts = sorted(cuts)
+        for at, until in zip(starts, [*starts[1:], end], strict=True):
+            shares = next((shares for start, shares in reversed(plan) if start <= at), {})
+            found.append(Part(at, until, reading.rows(at), reading.length(at), shares))
+    return found
 
 
 def reading_at(run: RunLog, step: int) -> Reading | None:

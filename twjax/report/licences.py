@@ -19,12 +19,15 @@ def section(run: RunLog) -> str:
     order = sorted(read, key=lambda task: -read[task].rows)
     order += [name for name in known if name not in read]
     rows = "".join(_row(name, known.get(name), read.get(name)) for name in order)
+    unchecked = [name for name, of in known.items() if of.read is None and not of.problem]
+    note = f" {_UNKNOWN.capitalize()} whether built anew since: {', '.join(unchecked)}."
     return (
         '<h3>Data and licences</h3><div class="card"><table><thead><tr><th>data</th><th>licence'
         '</th><th class="n">documents</th><th class="n">bytes</th><th class="n">rows read</th>'
         '<th class="n">tokens read</th><th class="n">share</th><th class="n">planned</th></tr>'
         f'</thead><tbody>{rows}</tbody></table></div><p class="note">Tokens are rows times their '
-        "length, padding included. Licences and sizes are those of the corpora's manifests.</p>"
+        "length, padding included. Licences and sizes are those of the corpora's manifests."
+        f"{clean(note) if unchecked else ''}</p>"
     )
 
 

@@ -12,6 +12,7 @@ from twjax.report.frame import SIGNS, Axis, clean
 from twjax.report.planes import area_chart
 from twjax.report.read import RunLog, number
 from twjax.report.scale import compact, fixed, percent, shares, thin
+from twjax.report.summary import NOT_A_NUMBER
 
 EVENTS_SHOWN = 40
 
@@ -88,11 +89,15 @@ def budget_table(run: RunLog) -> str:
         return ""
     rows = []
     for task, points in used.items():
-        allowed, last, most = budget.allowed[task], points[max(points)], max(points.values())
+        allowed, most = budget.allowed[task], max(points.values())
+        # The last evaluation may have given no number.
+        last = points.get(max(run.bits_per_byte[task]), math.nan)
+        known = math.isfinite(last)
         tone = "good" if last <= 1 else "bad"
         rows.append(
             f'<tr><th scope="row">{clean(task)}</th><td class="n">{fixed(allowed)}</td>'
-            f'<td class="n">{fixed(last * allowed)}</td><td class="n">{fixed(most * allowed)}</td>'
+            f'<td class="n">{fixed(last * allowed) if known else NOT_A_NUMBER}</td>'
+            f'<td class="n">{fixed(most * allowed)}</td>'
             f'<td class="n change {tone}">{percent(last)}</td></tr>'
         )
     return (
@@ -111,11 +116,16 @@ def events_list(run: RunLog, events: Sequence[Event]) -> str:
     rows = []
     for event in told[:EVENTS_SHOWN]:
         tokens = run.tokens_at(event.step)
-        sign = ""
-        if event.sign:
+        sign, undone = "", ""
+        if event.undone:
+            undone = " (undone)"
+        elif event.sign:
             sign = f'<span class="sign {event.sign}">{SIGNS[event.sign][0]}</span> '
         at = f', <span class="soft">{clean(compact(tokens))} tokens</span>' if tokens > 0 else ""
-        rows.append(f"<li>{sign}<b>step {event.step:,}</b>{at}<br>{clean(event.text)}</li>")
+        kind = ' class="soft"' if event.undone else ""
+        rows.append(
+            f"<li{kind}>{sign}<b>step {event.step:,}</b>{undone}{at}<br>{clean(event.text)}</li>"
+        )
     notes = []
     if len(told) > EVENTS_SHOWN:
         notes.append(f"{len(told) - EVENTS_SHOWN:,} more are in the ledger below.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,10 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from twjax import __version__
 from twjax.config.data import lengths_of
 from twjax.huggingface.carry import TOKENIZER
-from twjax.report.card_facts import Base, Facts, gather
+from twjax.report.card_facts import Facts
+from twjax.report.card_scores import evaluation, forgotten
 from twjax.report.card_words import WORDS, Words
-from twjax.report.measures import MEASURES
-from twjax.report.scale import change_percent, compact, fixed, percent
+from twjax.report.events import reading_parts
+from twjax.report.markdown import table
+from twjax.report.origin import UNKNOWN_LICENSE, Base, Text
+from twjax.report.scale import compact
 from twjax.report.speed import devices
 from twjax.storage import atomic_writer
 
@@ -22,17 +26,13 @@ _NAMES = ({"en": "README.md", "zh-TW": "README.zh-TW.md"},
           {"en": "MODEL_CARD.md", "zh-TW": "MODEL_CARD.zh-TW.md"})  # fmt: skip
 
 
-def write_cards(
-    run_dir: pathlib.Path, folder: pathlib.Path, *, name: str, step: int, average: bool = False
-) -> list[str]:
+def write_cards(facts: Facts, folder: pathlib.Path) -> list[str]:
     """Writes the card of a run's checkpoint into an export, in both languages.
 
-    `name` is what the card calls the model. Where `folder` has a README.md that twjax hasn't
-    written (the base model's), it stays, and the card is MODEL_CARD.md. Returns a line that says
-    what was written. Raises ValueError for a folder that is no run directory, and FileExistsError
-    where neither name is free.
+    Where `folder` has a README.md that twjax hasn't written (the base model's), it stays, and the
+    card is MODEL_CARD.md. Returns a line that says what was written. Raises FileExistsError where
+    neither name is free.
     """
-    facts = gather(run_dir, name, step, average=average)
     free = [names for names in _NAMES if all(_is_ours(folder / name) for name in names.values())]
     if not free:
         raise FileExistsError(f"{folder}: both README.md and MODEL_CARD.md are somebody else's.")
@@ -43,6 +43,16 @@ def write_cards(
             out.write(card(facts, language, names, tokenizer=tokenizer))
     kept = "" if names is _NAMES[0] else " (README.md came with the original and stays)"
     return [f"{', '.join(names.values())}: the model card{kept}"]
+
+
+def drop_cards(folder: pathlib.Path) -> list[str]:
+    """Takes out the cards of twjax that came with a base model: they tell of other weights."""
+    found = [folder / name for names in _NAMES for name in names.values()]
+    found = [file for file in found if file.is_file() and _is_ours(file)]
+    for file in found:
+        file.unlink()
+    names = ", ".join(file.name for file in found)
+    return [f"{names}: left out, the model card of the base"] if found else []
 
 
 def _is_ours(path: pathlib.Path) -> bool:
@@ -68,8 +78,8 @@ def card(
         parts += [f"## {words.base}", _base(facts.base, words)]
     parts += [f"## {words.data}", *_data(facts, words)]
     parts += [f"## {words.training}", _training(facts, words)]
-    parts += [f"## {words.evaluation}", *_evaluation(facts, words)]
-    parts += [f"## {words.forgotten}", *_forgotten(facts, words)]
+    parts += [f"## {words.evaluation}", *evaluation(facts, words)]
+    parts += [f"## {words.forgotten}", *forgotten(facts, words)]
     parts += [f"## {words.use}", words.use_text]
     parts += [f"## {words.load}", _loading(facts, tokenizer)]
     if not tokenizer:
@@ -84,11 +94,15 @@ def _metadata(facts: Facts) -> str:
     fields: dict[str, str | list[str]] = {}
     if facts.languages:
         fields["language"] = facts.languages
-    fields["license"] = (facts.base.license if facts.base else "") or "unknown"
-    if facts.base and facts.base.hub_id:
-        fields["base_model"] = facts.base.hub_id
-    if facts.read:
-        fields["datasets"] = list(facts.read)
+    base = facts.base or Base()
+    fields["license"] = base.license.id or UNKNOWN_LICENSE
+    # The hub asks for these where the licence is "other".
+    named = {"license_name": base.license.name, "license_link": base.license.link}
+    fields |= {field: value for field, value in named.items() if value}
+    if base.hub_id:
+        fields["base_model"] = base.hub_id
+    if facts.datasets:
+        fields["datasets"] = facts.datasets
     fields["library_name"] = "transformers"
     fields["pipeline_tag"] = "text2text-generation" if _both(facts) else "text-generation"
     fields["tags"] = ["twjax", *(["continual-pretraining"] if facts.base else [])]
@@ -116,40 +130,70 @@ def _lead(facts: Facts, words: Words) -> str:
     }
     if facts.base is None:
         return words.lead_random.format(**given)
-    base = facts.base.hub_id or facts.base.name or words.unknown
-    text = words.lead.format(base=base, **given)
-    if facts.base.through:
-        text += " " + words.through.format(", ".join(facts.base.through))
-    return text
+    base = _named(facts.base, words)
+    parts = [words.lead.format(base=base, **given)]
+    if facts.runs and facts.base.lineage is not None:
+        origin = facts.base.lineage.origin
+        form = words.exported_random if origin is None else words.exported
+        parts.append(form.format(base=base, origin=_named(origin, words)))
+    elif facts.base.exported:
+        parts.append(words.exported_unknown.format(base=base))
+    through = [*facts.base.through, *(name for run in facts.runs for name in run.through)]
+    if through:
+        parts.append(words.through.format(", ".join(dict.fromkeys(through))))
+    return " ".join(parts)
+
+
+def _named(base: Base | None, words: Words) -> str:
+    return (base.hub_id or base.name if base else "") or words.unknown
 
 
 def _base(base: Base, words: Words) -> str:
-    name = base.hub_id or base.name or words.unknown
-    rows = [(words.base_name, name), (words.base_license, base.license or words.unknown)]
-    return _table((words.setting, words.value), rows)
+    licence = base.license.id or words.unknown
+    about = words.listed(filter(None, (base.license.name, base.license.link)))
+    rows = [
+        (words.base_name, _named(base, words)),
+        (words.base_license, words.dated.format(licence, about) if about else licence),
+    ]
+    if base.lineage is not None and base.lineage.origin is not None:
+        rows.insert(1, (words.base_origin, _named(base.lineage.origin, words)))
+    return table((words.setting, words.value), rows)
 
 
 def _data(facts: Facts, words: Words) -> list[str]:
-    rows, looked, unknown = [], [], []
-    for task, read in sorted(facts.read.items(), key=lambda pair: -pair[1].rows):
-        corpus = facts.corpora.get(task)
-        licences = _groups(corpus.licenses if corpus else None, words)
-        sources = _groups(corpus.sources if corpus else None, words)
-        sizes = (corpus.documents, corpus.bytes) if corpus else (None, None)
-        numbers = (*sizes, read.rows, read.tokens)
+    parts = _texts(facts.texts, words) or [words.unknown]
+    if facts.texts:
+        parts.insert(1, words.data_note)
+    for run in reversed(facts.runs):
+        tokens = words.unknown if run.tokens is None else compact(run.tokens)
+        parts.append(words.earlier.format(name=run.name, steps=f"{run.steps:,}", tokens=tokens))
+        parts += _texts(run.texts, words) or [words.unknown]
+    return parts
+
+
+def _texts(texts: Sequence[Text], words: Words) -> list[str]:
+    """Returns the table of what was read, and what is known of it beside numbers."""
+    rows, looked = [], []
+    for text in texts:
+        licences = words.rebuilt if text.same is False else _groups(text.licenses, words)
+        numbers = (text.documents, text.bytes, text.rows, text.tokens)
         counts = [words.unknown if n is None else f"{n:,}" for n in numbers]
-        rows.append((task, licences, sources, *counts, f"{read.share:.1%}"))
-        if corpus is None or corpus.contaminated is None:
-            unknown.append(task)
-        else:
-            looked.append(words.contaminated.format(name=task, count=f"{corpus.contaminated:,}"))
+        sources = _groups(text.sources, words)
+        rows.append((text.name, licences, sources, *counts, f"{text.share:.1%}"))
+        if text.contaminated is not None:
+            count = f"{text.contaminated:,}"
+            looked.append(words.contaminated.format(name=text.name, count=count))
+    if not rows:
+        return []
+    unknown = [text.name for text in texts if text.contaminated is None]
+    if unknown:
+        looked.append(words.not_looked.format(names=words.listed(unknown)))
+    unchecked = [t.name for t in texts if t.same is None and (t.licenses or t.documents)]
+    if unchecked:
+        looked.append(words.not_checked.format(words.listed(unchecked)))
     head = (words.corpus, words.license, words.source, words.documents, words.bytes, words.rows,
             words.tokens, words.share)  # fmt: skip
-    if not rows:
-        return [words.unknown]
-    if unknown:
-        looked.append(words.not_looked.format(names=_listed(unknown, words)))
-    return [_table(head, rows), words.data_note, "\n".join(f"- {line}" for line in looked)]
+    return [table(head, rows), "\n".join(f"- {line}" for line in looked)]
 
 
 def _groups(groups: Mapping[str, tuple[int, int]] | None, words: Words) -> str:
@@ -163,7 +207,7 @@ def _groups(groups: Mapping[str, tuple[int, int]] | None, words: Words) -> str:
 
 def _training(facts: Facts, words: Words) -> str:
     rows = [(words.settings.get(name, name), value) for name, value in _settings(facts, words)]
-    return _table((words.setting, words.value), rows)
+    return table((words.setting, words.value), rows)
 
 
 def _settings(facts: Facts, words: Words) -> Iterable[tuple[str, str]]:
@@ -172,9 +216,11 @@ def _settings(facts: Facts, words: Words) -> Iterable[tuple[str, str]]:
     yield "tokens", f"{tokens:,.0f}" if tokens > 0 else words.unknown
     if config is None:
         return
-    reading = config.reading
-    yield "batch", _series(f"{rows:,}" for _, rows in reading.batches)
-    yield "row length", _series(" + ".join(map(str, lengths_of(n))) for _, n in reading.lengths)
+    read = [part for part in reading_parts(facts.run) if part.first < max(facts.step, 1)]
+    batches = _series(f"{part.rows:,}" for part in read)
+    lengths = _series(" + ".join(map(str, lengths_of(part.length))) for part in read)
+    yield "batch", batches or words.unknown
+    yield "row length", lengths or words.unknown
     schedule = config.schedule
     peak = f"{schedule.rewarm:g} × source" if schedule.peak is None else f"{schedule.peak:g}"
     yield "learning rate", f"{schedule.kind}, {peak}, warm-up {schedule.warmup_steps:,}"
@@ -195,51 +241,7 @@ def _settings(facts: Facts, words: Words) -> Iterable[tuple[str, str]]:
 
 
 def _series(values: Iterable[str]) -> str:
-    return " → ".join(values)
-
-
-def _evaluation(facts: Facts, words: Words) -> list[str]:
-    parts = []
-    if facts.changes:
-        rows = [
-            (c.task, fixed(c.before), fixed(c.after), change_percent(c.relative))
-            for c in facts.changes
-        ]
-        head = (words.domain, words.before, words.after, words.change)
-        parts += [words.evaluation_note, _table(head, rows)]
-    if facts.measured:
-        rows = [
-            (words.measures.get(of.title, of.title), task, of.axis.form(first), of.axis.form(last))
-            for of, task, first, last in facts.measured
-        ]
-        parts.append(_table((words.measure, "", words.before, words.after), rows))
-    if facts.average and parts:
-        parts.insert(0, words.average_note)
-    return [*parts, *_not_measured(facts, words)]
-
-
-def _not_measured(facts: Facts, words: Words) -> list[str]:
-    seen = {measure.title for measure, *_ in facts.measured}
-    missing = [words.measures.get(m.title, m.title) for m in MEASURES if m.title not in seen]
-    if not facts.changes:
-        missing.insert(0, "bits per byte")
-    return [words.none_measured.format(_listed(missing, words))] if missing else []
-
-
-def _listed(names: Sequence[str], words: Words) -> str:
-    return words.comma.join(names)
-
-
-def _forgotten(facts: Facts, words: Words) -> list[str]:
-    if not facts.changes:
-        return [words.unknown]
-    worse = [f"{c.task} {change_percent(c.relative)}" for c in facts.changes if c.forgotten][::-1]
-    told = words.forgotten_some.format(_listed(worse, words))
-    parts = [told if worse else words.forgotten_none]
-    if facts.used:
-        used = [f"{task} {percent(part)}" for task, part in facts.used.items()]
-        parts.append(words.used.format(_listed(used, words)))
-    return parts
+    return " → ".join(value for value, _ in itertools.groupby(values))
 
 
 def _loading(facts: Facts, tokenizer: bool) -> str:
@@ -254,12 +256,3 @@ def _versions(facts: Facts, words: Words) -> str:
     flat = {k: v for k, v in facts.run.versions.items() if isinstance(v, (str, int))}
     named = [name for name in ("twjax", "python", "jax", "flax", "optax") if name in flat]
     return ", ".join(f"{name} {flat[name]}" for name in named) or words.unknown
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
-
-
-def _cell(value: str) -> str:
-    return " ".join(str(value).split()).replace("|", "\\|")

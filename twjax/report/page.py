@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from twjax.progress import track
 from twjax.report import balance, curves, measures, samples, several, shell, single
 from twjax.report.frame import clean
-from twjax.report.read import read_run
-from twjax.report.summary import Comparison, Roles, compare, headline, replay_sentence
+from twjax.report.summary import Comparison, Roles, caveats, compare, headline, replay_sentence
+from twjax.report.trunk import whole_run
 from twjax.storage import atomic_writer
 
 Path = str | os.PathLike[str]
@@ -42,7 +42,7 @@ def write_report(
     names = list(named) if named is not None else _names(paths)
     pairs = list(zip(paths, names, strict=True))
     shown = track(pairs, len(pairs), "read", "run") if sum(map(_size, paths)) > LARGE else pairs
-    logs = [read_run(path, name) for path, name in shown]
+    logs = [whole_run(path, name) for path, name in shown]
     comparison = compare(logs, roles)
     title = title or (f"Run {names[0]}" if len(logs) == 1 else f"{len(logs)} runs compared")
     body = _one(comparison) if len(logs) == 1 else _many(comparison)
@@ -79,6 +79,8 @@ def _many(comparison: Comparison) -> str:
         parts.append(f'<p class="lead">{clean(replay)}</p>')
     pictures = [balance.of_runs(comparison), several.plane(comparison)]
     parts.append(single.charts([picture for picture in pictures if picture]))
+    told = " ".join(caveats(comparison))
+    parts.append(f'<p class="note">{clean(told)}</p>' if told else "")
     lines = several.run_lines(comparison)
     if lines:
         items = "".join(f"<li><b>{clean(run.name)}</b>: {clean(text)}.</li>" for run, text in lines)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from twjax.config.data import lengths_of
-from twjax.report.events import planned, reading_at
+from twjax.report.decisions import unfolded
+from twjax.report.events import planned, reading_parts
 from twjax.report.read import RunLog
 from twjax.storage import read_json
 
@@ -33,6 +35,7 @@ class Corpus:
     fingerprint: str = ""
     steps: tuple[str, ...] = ()
     contaminated: int | None = None
+    read: bool | None = None
     problem: str = ""
 
 
@@ -51,11 +54,49 @@ class Consumed:
 
 
 def corpora_of(run: RunLog) -> list[Corpus]:
-    """Returns the corpora of `Data.corpora`, also those that are for evaluation only."""
+    """Returns the corpora of `Data.corpora`, also those that are for evaluation only.
+
+    One that was rebuilt after its rows were cached has nothing but its name.
+    """
     config = run.settings.run
     if config is None:
         return []
-    return [read_corpus(name, pathlib.Path(path)) for name, path in config.data.corpora.items()]
+    found = []
+    for name, path in config.data.corpora.items():
+        corpus = read_corpus(name, pathlib.Path(path))
+        sources = _sources(run, name, pathlib.Path(config.data.cache))
+        if corpus.fingerprint and sources - {None, corpus.fingerprint}:
+            corpus = Corpus(name, corpus.folder, read=False, problem="rebuilt since it was read")
+        elif sources == {corpus.fingerprint}:
+            corpus = dataclasses.replace(corpus, read=True)
+        found.append(corpus)
+    return found
+
+
+def _sources(run: RunLog, task: str, cache: pathlib.Path) -> set[str | None]:
+    """Returns the fingerprints of the corpora that a task's rows were made of.
+
+    The ledger has the rows' own fingerprints, the rows' `info.json` that of their corpus; None is
+    of rows that aren't there any more.
+    """
+    rows: set[str] = set()
+    for record in unfolded(run.ledger):
+        caches = record.get("caches")
+        for name, fingerprint in caches.items() if isinstance(caches, dict) else ():
+            # Rows of another length, or held-out ones, have it in their name.
+            mine = name == task or name.startswith((f"{task}@", f"{task}/"))
+            if mine and isinstance(fingerprint, str) and re.fullmatch(r"\w+", fingerprint):
+                rows.add(fingerprint)
+    return {_source(cache / task, fingerprint) for fingerprint in rows}
+
+
+def _source(folder: pathlib.Path, rows: str) -> str | None:
+    for file in folder.glob(f"*/*/{rows}/info.json"):
+        try:
+            return str(read_json(file)["ingredients"]["source"]["fingerprint"])
+        except (KeyError, OSError, TypeError, ValueError):
+            continue
+    return None
 
 
 def read_corpus(name: str, folder: pathlib.Path) -> Corpus:
@@ -106,24 +147,33 @@ def consumed(run: RunLog, until: int | None = None) -> dict[str, Consumed]:
     rows = {task: counts[last] for task, counts in run.rows.items()}
     whole = sum(rows.values()) or 1
     tokens, wanted = dict.fromkeys(rows, 0), dict.fromkeys(rows, 0.0)
-    known = True
-    plan = planned(run)
+    known, plan, planned_shares = True, reading_parts(run), bool(planned(run))
     for place, (before, after) in enumerate(itertools.pairwise([0, *steps])):
-        reading = reading_at(run, before)
         read = {t: c[place] - (c[place - 1] if place else 0) for t, c in run.rows.items()}
-        shares = next((s for start, s in reversed(plan) if start <= before), {})
+        # The batch of step s is the one that is read at s - 1.
+        while plan and plan[0].end <= before:
+            plan.pop(0)
+        stretch = [
+            (part, part.rows * (min(part.end, after) - max(part.first, before)))
+            for part in plan
+            if part.first < after
+        ]
+        lengths = {sum(lengths_of(part.length)) for part, _ in stretch}
+        # What a trunk read of each length isn't told by a branch's own log.
+        if not stretch or (len(lengths) > 1 and run.missing and before < run.branched):
+            known = False
+        planned_rows = sum(count for _, count in stretch) or 1
+        size = sum(count * sum(lengths_of(part.length)) for part, count in stretch) / planned_rows
         for task, count in read.items():
-            wanted[task] += shares.get(task, 0.0) * sum(read.values())
-            if reading is None:
-                known = False
-            else:
-                tokens[task] += count * sum(lengths_of(reading.length(after - 1)))
+            share = sum(n * part.shares.get(task, 0.0) for part, n in stretch) / planned_rows
+            wanted[task] += share * sum(read.values())
+            tokens[task] += round(count * size)
     return {
         task: Consumed(
             rows=count,
             tokens=tokens[task] if known else None,
             share=count / whole,
-            planned=wanted[task] / whole if plan else None,
+            planned=wanted[task] / whole if planned_shares else None,
         )
         for task, count in rows.items()
     }

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, TypeGuard
 
 from twjax.evaluation.records import Key, key_of
@@ -35,7 +35,7 @@ KINDS = ("choice", "pairs", "probes", "writing", "generation")
 
 # {step: record}
 Steps = dict[int, dict[str, Any]]
-Evaluated = dict[Key, Steps]
+Evaluated = dict[Series, Steps]
 # {kind: {name: {step: record}}}
 Results = dict[str, dict[str, Steps]]
 
@@ -56,9 +56,13 @@ class RunLog:
     `steps` and each list of `columns` are of one length, a value a logged step; a value that was
     not logged is nan. `rows` counts the rows consumed since the run began, at `row_steps`.
     `bits_per_byte` is {task: {step: value}}, steps rising; `results` are the other evaluations;
-    `measured` are the records of all of them.
+    both are what `evaluated` says, by name.
     `unreadable` counts by file the lines that were left out, torn by a writer that was killed;
     `not_numbers` counts by column the values that were logged but are not finite.
+
+    A branch's log begins at `branched`. What its trunk logged before that is not in `steps` and
+    `columns`, but `twjax.report.trunk` puts it into the rest, with `earlier_tokens`. `missing` is
+    the trunk whose log isn't there, and the step at which what is known begins.
     """
 
     name: str
@@ -69,13 +73,16 @@ class RunLog:
     rows: dict[str, list[int]]
     bits_per_byte: dict[str, dict[int, float]]
     results: Results
-    measured: dict[Series, Steps]
     samples: list[Sample]
     ledger: list[dict[str, Any]]
     config: str
     versions: dict[str, Any]
     unreadable: dict[str, int]
     not_numbers: dict[str, int]
+    evaluated: Evaluated = dataclasses.field(default_factory=dict)
+    branched: int = 0
+    earlier_tokens: tuple[tuple[int, float], ...] = ()
+    missing: tuple[str, int] | None = None
 
     @property
     def last_step(self) -> int:
@@ -99,7 +106,7 @@ class RunLog:
 
     @functools.cached_property
     def _known_tokens(self) -> list[tuple[int, float]]:
-        pairs = zip(self.steps, self.columns["tokens"], strict=True)
+        pairs = [*self.earlier_tokens, *zip(self.steps, self.columns["tokens"], strict=True)]
         return [(0, 0.0), *(pair for pair in pairs if pair[0] and math.isfinite(pair[1]))]
 
     def tokens_at(self, step: float) -> float:
@@ -135,7 +142,7 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
         )
     unreadable: dict[str, int] = {}
     train: dict[int, dict[str, Any]] = {}
-    evaluated: Evaluated = {}
+    evaluated: dict[Key, Steps] = {}
     last = -1
     for record in _records(metrics, unreadable):
         step = record.get("step")
@@ -151,7 +158,7 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
             train[step] = record
         elif (key := _key(record)) is not None:
             evaluated.setdefault(key, {})[step] = record
-    measured = merged(evaluated, _beside(path / "evaluations.jsonl", unreadable))
+    beside = _beside(path / "evaluations.jsonl", unreadable)
     records = list(train.values())
     row_steps = [step for step, record in train.items() if isinstance(record.get("rows"), dict)]
     config, versions = path / "config.gin", path / "versions.json"
@@ -161,13 +168,8 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
         steps=list(train),
         columns={key: [number(r.get(key)) for r in records] for key in COLUMNS},
         row_steps=row_steps,
-        rows=_row_columns([train[step]["rows"] for step in row_steps]),
-        bits_per_byte={
-            task: {step: number(record["bits_per_byte"]) for step, record in points.items()}
-            for task, points in _of_kind(measured, "eval").items()
-        },
-        results={kind: of for kind in KINDS if (of := _of_kind(measured, kind))},
-        measured=measured,
+        rows=row_columns([train[step]["rows"] for step in row_steps]),
+        **by_name(merged(evaluated, beside)),
         samples=_samples(path / "samples", unreadable),
         ledger=list(_records(path / "ledger.jsonl", unreadable)),
         config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
@@ -180,6 +182,18 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
     )
 
 
+def by_name(evaluated: Evaluated) -> dict[str, Any]:
+    """Returns the fields of a `RunLog` that hold evaluations."""
+    return {
+        "bits_per_byte": {
+            task: {step: number(record["bits_per_byte"]) for step, record in points.items()}
+            for task, points in _of_kind(evaluated, "eval").items()
+        },
+        "results": {kind: of for kind in KINDS if (of := _of_kind(evaluated, kind))},
+        "evaluated": evaluated,
+    }
+
+
 def _key(record: dict[str, Any]) -> Key | None:
     kind = record.get("kind")
     if kind not in KINDS and not (kind == "eval" and "bits_per_byte" in record):
@@ -187,9 +201,9 @@ def _key(record: dict[str, Any]) -> Key | None:
     return key_of(record)
 
 
-def _beside(path: pathlib.Path, unreadable: dict[str, int]) -> Evaluated:
+def _beside(path: pathlib.Path, unreadable: dict[str, int]) -> dict[Key, Steps]:
     """Reads what `twjax eval` has measured beside the run."""
-    found: Evaluated = {}
+    found: dict[Key, Steps] = {}
     for record in _records(path, unreadable):
         step, key = record.get("step"), _key(record)
         if not _is_step(step) or key is None:
@@ -199,11 +213,11 @@ def _beside(path: pathlib.Path, unreadable: dict[str, int]) -> Evaluated:
     return found
 
 
-def _of_kind(measured: Mapping[Series, Steps], kind: str) -> dict[str, Steps]:
-    """Returns {name: {step: record}}."""
-    called = names(measured)
-    of_kind = sorted((s for s in measured if s.kind == kind), key=lambda s: (*s[:-1], s.size or 0))
-    return {called[series]: measured[series] for series in of_kind}
+def _of_kind(evaluated: Evaluated, kind: str) -> dict[str, Steps]:
+    """Returns {name: {step: record}}, steps rising."""
+    called = names(evaluated)
+    of = sorted((s for s in evaluated if s.kind == kind), key=lambda s: (*s[:-1], s.size or 0))
+    return {called[s]: dict(sorted(evaluated[s].items())) for s in of if evaluated[s]}
 
 
 def _records(path: pathlib.Path, unreadable: dict[str, int]) -> Iterator[dict[str, Any]]:
@@ -239,7 +253,8 @@ def number(value: Any) -> float:
     return float(value) if abs(value) < _LARGEST else float("nan")
 
 
-def _row_columns(counts: list[dict[str, Any]]) -> dict[str, list[int]]:
+def row_columns(counts: list[dict[str, Any]]) -> dict[str, list[int]]:
+    """Returns each task's rows at each place; a task that a record lacks has read no more."""
     tasks = sorted({task for count in counts for task in count})
     columns: dict[str, list[int]] = {}
     for task in tasks:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from twjax.config import ConfigError, Run, Tracking, flatten, load
+from twjax.evaluation.records import not_set_aside, rollbacks
 from twjax.progress import say
 from twjax.report.decisions import telling
 from twjax.report.evaluations import Told
@@ -36,8 +37,8 @@ RETRY_SECONDS = (5.0, 300.0)
 LAST_ATTEMPTS = 3
 _TOGETHER = 500
 
-# Of a record: what says which one it is, not what was measured.
-_LABELS = ("kind", "step", "task", "train_tokens")
+# Of a record: what says which one it is and when it was written, not what was measured.
+_LABELS = ("kind", "step", "task", "train_tokens", "time")
 
 
 def points(record: dict[str, Any], name: str | None = None) -> Iterator[tuple[str, float]]:
@@ -119,6 +120,8 @@ class Sender:
         self._events: list[dict[str, Any]] = []
         self._series = Told()
         self._steps: set[int] = set()
+        # Steps of the run's own evaluations that its log has.
+        self._evaluated: set[int] = set()
         self._sent = Sent(id=uuid.uuid4().hex[:8])
         self._recall()
 
@@ -154,23 +157,22 @@ class Sender:
             self._sent = Sent(**read_json(self._note))
 
     def _send(self) -> int:
-        # The ledger after the log: it says beforehand why the log is replaced.
-        news = [tail.read() for tail in self._logs]
+        # The ledger before the log: what it says is left, the log has no more.
         decided = self._ledger.read()
         self._events = decided.records if decided.anew else self._events + decided.records
-        if news[0].anew and self._superseded():
+        # Once: it is another one from one moment to the next.
+        identity = self._identity()
+        if self._superseded(identity):
             self.close()
             self._sent = Sent(id=self._sent.id, attempt=self._sent.attempt + 1)
             for tail in self._logs:
                 tail.close()
-            news = [tail.read() for tail in self._logs]
-        own, beside = ([r for r in n.records if isinstance(r.get("step"), int)] for n in news)
-        records = self._series.named(own, beside)
+        records = self._records()
         if not records and len(self._events) <= self._sent.events:
             return 0
         if self._tracker is None:
             self._open()
-        self._configure()
+        self._configure(identity)
         count = pending = 0
         for series, record in records:
             if "kind" not in record or self._sent.has(record, series):
@@ -183,13 +185,29 @@ class Sender:
             if pending >= _TOGETHER:
                 self._flush()
                 pending = 0
-        for event in self._events[self._sent.events :]:
-            self._decision(event)
+        for number in range(self._sent.events, len(self._events)):
+            self._decision(number)
             count += 1
         self._sent.events = len(self._events)
         self._samples()
         self._flush()
         return count
+
+    def _records(self) -> list[tuple[str, dict[str, Any]]]:
+        """Returns what is new in the logs, without what is of steps that the run has left.
+
+        Each record comes with the name of its series.
+        """
+        back = rollbacks(e for e in self._events if isinstance(e.get("step"), int))
+        # Read later, when they are set aside: the file is another one then.
+        left = min((step for _, step in not_set_aside(self._run_dir, back)), default=math.inf)
+        own, beside = (tail.read() for tail in self._logs)
+        if own.anew:
+            self._evaluated = set()
+        records = [r for r in own.records if isinstance(r.get("step"), int)]
+        self._evaluated |= {r["step"] for r in records if r.get("kind") != "train"}
+        late = [r for r in beside.records if isinstance(r.get("step"), int) and r["step"] <= left]
+        return self._series.named(records, late)
 
     def _open(self) -> None:
         self._folder.mkdir(exist_ok=True)
@@ -207,10 +225,9 @@ class Sender:
             rows=self._sent.rows,
         )
 
-    def _configure(self) -> None:
+    def _configure(self, identity: str) -> None:
         """Sends the configuration where it is not the one that the tracker has."""
         assert self._tracker is not None
-        identity = self._identity()
         if identity != self._sent.identity:
             self._tracker.config(_settings(self._run_dir))
             self._sent.identity = identity
@@ -232,7 +249,8 @@ class Sender:
         self._tracker.text(name, value, step)
         self._steps.add(step)
 
-    def _decision(self, event: dict[str, Any]) -> None:
+    def _decision(self, number: int) -> None:
+        event = self._events[number]
         step = event.get("step")
         if not isinstance(step, int):
             return
@@ -240,6 +258,10 @@ class Sender:
         here = [text for other, text, _ in telling(self._events) if other["step"] == step]
         if here:
             self._text("decisions", "\n".join(f"step {step}: {text}" for text in here), step)
+        # A decision made again, or at an earlier step, takes the place of all that followed it.
+        later = (e for e in self._events[number + 1 :] if e.get("event") in ("budget", "roll_back"))
+        if any(isinstance(e.get("step"), int) and e["step"] <= step for e in later):
+            return
         look = event.get("look") if event.get("event") == "roll_back" else event
         for name, key in (("budget", "used"), ("replay", "shares")):
             for task, value in ((look or {}).get(key) or {}).items():
@@ -250,19 +272,22 @@ class Sender:
         found = [path for path in folder.glob("*.jsonl") if path.stem.isdigit()]
         for path in sorted(found, key=lambda path: int(path.stem)):
             step = int(path.stem)
-            if step > self._sent.samples:
+            # Of a step that the run has not evaluated (again), the file is that of a way it left.
+            if step > self._sent.samples and step in self._evaluated:
                 texts = [f"{s.get('prompt')}{s.get('text')}" for s in read_json_lines(path)]
                 self._text("samples", "\n\n".join(texts), step)
                 self._sent.samples = step
 
-    def _superseded(self) -> bool:
+    def _superseded(self, identity: str) -> bool:
         """Whether steps that were sent have been trained again otherwise, or left."""
         new = self._events[self._sent.events :]
         earlier = [e for e in new if isinstance(e.get("step"), int) and e["step"] < self._sent.last]
-        if any(event.get("event") == "roll_back" for event in earlier):
+        if any(event.get("event") == "rolled_back" for event in earlier):
             return True
-        begun = any(event.get("event") in ("start", "resume") for event in earlier)
-        return begun and self._identity() != self._sent.identity
+        # Not only a new one: the configuration is written after it.
+        begun = [e for e in self._events if e.get("event") in ("start", "resume")][-1:]
+        again = any(isinstance(e.get("step"), int) and e["step"] < self._sent.last for e in begun)
+        return again and identity != self._sent.identity
 
     def _identity(self) -> str:
         """Tells what steps are trained with: the configuration and the rows."""
@@ -311,8 +336,10 @@ def send_until(
     `ended(seconds)` waits that long for the end. A tracker that can't be reached is told once and
     tried again.
     """
-    failures, wait, over = 0, POLL_SECONDS, ended(0.0)
+    # Failures since the last success, and how often it was tried since the end.
+    failures, tried, wait, over = 0, 0, POLL_SECONDS, ended(0.0)
     while True:
+        tried += over
         try:
             sender.send()
             if failures:
@@ -327,7 +354,7 @@ def send_until(
                 tell(f"{kind}: nothing can be sent ({reason}); the values stay in metrics.jsonl.")
             failures += 1
             wait = min(RETRY_SECONDS[0] * 2 ** (failures - 1), RETRY_SECONDS[1])
-            if over and failures >= LAST_ATTEMPTS:
+            if tried >= LAST_ATTEMPTS:
                 return False
         if over:
             time.sleep(min(wait, POLL_SECONDS))

@@ -11,8 +11,8 @@ from twjax.report.frame import Axis, clean
 from twjax.report.planes import path_chart
 from twjax.report.read import RunLog
 from twjax.report.scale import Curve, change_percent, fixed, thin
-from twjax.report.single import change_cell, settings_table
-from twjax.report.summary import Comparison
+from twjax.report.single import bits_text, change_cell, settings_table
+from twjax.report.summary import NOT_A_NUMBER, Change, Comparison
 
 
 def comparison_table(comparison: Comparison) -> str:
@@ -37,13 +37,13 @@ def comparison_table(comparison: Comparison) -> str:
             cells = ""
             if baseline is not None:
                 points = baseline.bits_per_byte.get(task)
-                final = fixed(points[max(points)]) if points else "–"
+                final = bits_text(points[max(points)]) if points else "–"
                 cells = f'<td class="pair">{final}</td>'
             for run in runs:
                 change = comparison.change(run, task)
                 cells += "<td>–</td>" if change is None else (
-                    f'<td class="pair">{fixed(change.before)} → {fixed(change.after)}<br>'
-                    f"{change_cell(change)}</td>"
+                    f'<td class="pair">{bits_text(change.before)} → {bits_text(change.after)}<br>'
+                    f"{change_cell(change)}{_since(change)}</td>"
                 )  # fmt: skip
             rows.append(f'<tr><th scope="row">{clean(task)}</th>{cells}</tr>')
     head = "<th>domain</th>"
@@ -56,11 +56,16 @@ def comparison_table(comparison: Comparison) -> str:
     )
 
 
+def _since(change: Change) -> str:
+    """Says where a run's first evaluation isn't that of its beginning."""
+    return f'<br><span class="soft">from step {change.first:,}</span>' if change.first else ""
+
+
 def plane(comparison: Comparison) -> str:
     """Gain of the domains to learn against the worst loss of a protected one, a path a run."""
     if not comparison.learnt or not comparison.protected:
         return ""
-    lines = []
+    lines, early = [], ""
     for i, run in enumerate(comparison.runs):
         if run is comparison.baseline:
             continue
@@ -76,6 +81,9 @@ def plane(comparison: Comparison) -> str:
         known = [
             (g, w.relative) for g, w in points if w is not None and math.isfinite(g + w.relative)
         ]
+        last = comparison.worst(run)
+        if known and last is not None and not math.isfinite(comparison.gain(run) + last.relative):
+            early += f" {run.name} ends at its last evaluation with numbers."
         lines.append(Line(run.name, Curve([g for g, _ in known], [w for _, w in known]), i))
     percent = {"form": change_percent, "tick_form": percents}
     return path_chart(
@@ -85,7 +93,7 @@ def plane(comparison: Comparison) -> str:
         Axis("worst rise of a protected domain", **percent),
         "To the right: more learnt. Up: more forgotten; best is bottom right. Large dots are the "
         f"ends of the runs. To learn: {', '.join(comparison.learnt)}. Protected: "
-        f"{', '.join(comparison.protected)}.",
+        f"{', '.join(comparison.protected)}.{early}",
     )
 
 
@@ -157,7 +165,8 @@ def run_lines(comparison: Comparison) -> list[tuple[RunLog, str]]:
         if math.isfinite(gain):
             told.append(f"domains to learn {change_percent(-gain)} on average")
         if worst is not None:
-            told.append(f"worst protected domain {worst.task} {change_percent(worst.relative)}")
+            risen = change_percent(worst.relative) if worst.known else NOT_A_NUMBER
+            told.append(f"worst protected domain {worst.task} {risen}")
         if told:
             lines.append((run, "; ".join(told)))
     return lines

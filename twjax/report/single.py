@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from twjax.report.frame import Axis, clean
 from twjax.report.read import RunLog
 from twjax.report.samples import samples_section
 from twjax.report.scale import change_percent, compact, fixed, median, thin
-from twjax.report.summary import Change, Comparison, change_bits
+from twjax.report.summary import NOT_A_NUMBER, Change, Comparison, change_bits
 
 LEDGER_SHOWN = 300
 
@@ -37,33 +38,52 @@ def tiles(run: RunLog) -> str:
 
 
 def changes_table(changes: Sequence[Change]) -> str:
-    """Bits-per-byte by domain, before and after, learnt and forgotten apart."""
+    """Bits-per-byte by domain, before and after, learnt and forgotten apart.
+
+    The heads say the steps; where domains were evaluated at several, each line does.
+    """
     if not changes:
         return '<p class="none">No domain was evaluated before and after.</p>'
     groups = (
         ("Learnt: bits-per-byte fell", [c for c in changes if c.learnt]),
         ("Forgotten: bits-per-byte rose", [c for c in changes if c.forgotten][::-1]),
-        ("As before", [c for c in changes if not c.learnt and not c.forgotten]),
+        ("As before", [c for c in changes if c.known and not c.learnt and not c.forgotten]),
+        ("Not a number", [c for c in changes if not c.known]),
     )
+    firsts, lasts = {c.first for c in changes}, {c.last for c in changes}
     rows = []
     for name, members in groups:
         if members:
             rows.append(f'<tr class="group"><th colspan="4" scope="colgroup">{name}</th></tr>')
         for c in members:
             rows.append(
-                f'<tr><th scope="row">{clean(c.task)}</th><td class="n">{fixed(c.before)}</td>'
-                f'<td class="n">{fixed(c.after)}</td>'
+                f'<tr><th scope="row">{clean(c.task)}</th>'
+                f'<td class="n">{bits_text(c.before)}{_at(c.first, len(firsts) > 1)}</td>'
+                f'<td class="n">{bits_text(c.after)}{_at(c.last, len(lasts) > 1)}</td>'
                 f'<td class="n">{change_cell(c)}</td></tr>'
             )
     return (
-        '<div class="card"><table><thead><tr><th>domain</th><th class="n">before</th>'
-        '<th class="n">after</th><th class="n">change</th></tr></thead>'
+        '<div class="card"><table><thead><tr><th>domain</th>'
+        f'<th class="n">before{_at(changes[0].first, len(firsts) == 1)}</th>'
+        f'<th class="n">after{_at(changes[0].last, len(lasts) == 1)}</th>'
+        '<th class="n">change</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
+def _at(step: int | None, told: bool) -> str:
+    return f'<br><span class="soft">step {step:,}</span>' if told and step is not None else ""
+
+
+def bits_text(value: float) -> str:
+    """Returns bits per byte that were evaluated."""
+    return fixed(value) if math.isfinite(value) else NOT_A_NUMBER
+
+
 def change_cell(change: Change) -> str:
     """A change with its direction as a sign, an arrow and a colour."""
+    if not change.known:
+        return "–"
     arrow = "▼ " if change.learnt else "▲ " if change.forgotten else ""
     tone = "good" if change.learnt else "bad" if change.forgotten else ""
     return (
@@ -177,7 +197,8 @@ def run_section(comparison: Comparison, run: RunLog) -> str:
         for file, count in sorted(run.unreadable.items())
     )
     changes = comparison.changes(run)
-    parts = [warning, balance.of_domains(changes), tiles(run)]
+    past = f'<p class="note">{clean(_past(run))}</p>' if run.branched else ""
+    parts = [warning, balance.of_domains(changes), tiles(run), past]
     parts.append("<h3>Bits-per-byte by domain</h3>")
     parts += [changes_table(changes), charts(domain_charts(run))]
     parts.append("<h3>What it read</h3>")
@@ -195,6 +216,16 @@ def run_section(comparison: Comparison, run: RunLog) -> str:
     parts += [samples_section(run), licences.section(run)]
     parts.append(f"<h3>Records</h3>{records_section(run)}")
     return "".join(parts)
+
+
+def _past(run: RunLog) -> str:
+    """Tells what of a branch's past is in the page."""
+    trunk = pathlib.PurePath(str((run.history.branch or {}).get("from", "another run"))).name
+    begun = f"A branch of {trunk} from step {run.branched:,}."
+    if run.missing is None:
+        return f"{begun} Evaluations, rows and samples until then are those of {trunk}."
+    name, step = run.missing
+    return f"{begun} The log of {name} until step {step:,} is not there, so that is left out."
 
 
 def charts(drawn: Sequence[str]) -> str:

@@ -125,7 +125,7 @@ def outcomes(run_dir: pathlib.Path) -> dict[str, Outcome]:
 def _measured(run_dir: pathlib.Path) -> Measured:
     if not (run_dir / "metrics.jsonl").is_file():
         return {}
-    return {s: steps for s, steps in read_run(run_dir).measured.items() if s.kind in KINDS}
+    return {s: steps for s, steps in read_run(run_dir).evaluated.items() if s.kind in KINDS}
 
 
 def _outcomes(measured: Measured, called: Mapping[Series, str]) -> dict[str, Outcome]:

@@ -7,7 +7,7 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,16 +16,33 @@ from twjax.storage import atomic_writer, read_json_lines
 from twjax.training.board import Board
 
 FILE = "metrics.jsonl"
+# (kind, task): which of an evaluation's records one is.
+Key = tuple[str, str]
 
 
 def set_aside(run_dir: pathlib.Path, step: int, number: int) -> None:
-    """Copies what was logged after a step to `metrics-abandoned-<number>.jsonl`.
+    """Moves what was logged after a step to `metrics-abandoned-<number>.jsonl`.
 
-    A rollback to that step takes it out of the log.
+    Whoever is killed on the way does it again: what was moved stays where it is.
     """
     left = [r for r in read_json_lines(run_dir / FILE) if r["step"] > step]
-    with atomic_writer(run_dir / f"metrics-abandoned-{number}.jsonl") as file:
-        file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in left)
+    aside = run_dir / f"metrics-abandoned-{number}.jsonl"
+    if left or not aside.exists():
+        _write(aside, left)
+    cut(run_dir, step)
+
+
+def cut(run_dir: pathlib.Path, step: int) -> None:
+    """Takes what was logged after a step out of the log."""
+    records = read_json_lines(run_dir / FILE)
+    kept = [r for r in records if r["step"] <= step]
+    if len(kept) < len(records):
+        _write(run_dir / FILE, kept)
+
+
+def _write(path: pathlib.Path, records: Sequence[Mapping[str, Any]]) -> None:
+    with atomic_writer(path) as file:
+        file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
 
 
 class MetricsLog:
@@ -33,8 +50,9 @@ class MetricsLog:
 
     Device scalars are queued and fetched together when the next step is already dispatched, so
     that logging never makes a device wait. Only the process with `write` writes files. Opening
-    drops what the files hold beyond `step`, and an evaluation at `step` that lacks one of `tasks`;
-    with `anew` all that they hold. TensorBoard shows `settings` as a text.
+    drops what the files hold beyond `step`, and an evaluation at `step` that lacks one of `keys`,
+    (kind, task) of the records of a whole one; with `anew` all that they hold. TensorBoard shows
+    `settings` as a text.
     """
 
     def __init__(
@@ -43,7 +61,7 @@ class MetricsLog:
         *,
         step: int,
         tokens: int,
-        tasks: tuple[str, ...] = (),
+        keys: Collection[Key] = (),
         rows: Callable[[int], dict[str, int]],
         write: bool = True,
         anew: bool = False,
@@ -58,13 +76,12 @@ class MetricsLog:
         self._path = run_dir / FILE
         logged = [] if anew else read_json_lines(self._path)
         records = [r for r in logged if r["step"] <= step]
-        self._evaluated = complete_evaluations(records, tasks)
+        self._evaluated = complete_evaluations(records, keys)
         if write:
             # Only the newest can have been cut off by a kill.
             torn = step not in self._evaluated
             kept = [r for r in records if r["kind"] == "train" or r["step"] < step or not torn]
-            with atomic_writer(self._path) as file:
-                file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in kept)
+            _write(self._path, kept)
             self._file = self._path.open("a", encoding="utf-8")
             self._board = Board(run_dir / "tb", step + 1)
             if settings:
@@ -130,7 +147,7 @@ class MetricsLog:
         return {name: value for name, value in record.items() if isinstance(value, (int, float))}
 
     def evaluation(self, step: int, records: list[dict[str, Any]]) -> None:
-        """Writes one line a task, those of held-out rows last: with them an evaluation is whole."""
+        """Writes one line a task, those of held-out rows last."""
         self._evaluated.add(step)
         for record in sorted(records, key=lambda r: r.get("kind", "eval") == "eval"):
             line = {"kind": "eval", "step": step, "train_tokens": self._tokens, **record}
@@ -195,10 +212,10 @@ class MetricsLog:
             raise OSError(f"{path}: can't be written ({error.strerror or error}).") from error
 
 
-def complete_evaluations(records: list[dict[str, Any]], tasks: tuple[str, ...]) -> set[int]:
-    """Returns the steps at which every one of `tasks` was evaluated."""
-    seen: dict[int, set[str]] = {}
+def complete_evaluations(records: list[dict[str, Any]], keys: Collection[Key]) -> set[int]:
+    """Returns the steps of evaluations that have a record of each (kind, task) of `keys`."""
+    seen: dict[int, set[Key]] = {}
     for record in records:
-        if record["kind"] == "eval":
-            seen.setdefault(record["step"], set()).add(record["task"])
-    return {step for step, names in seen.items() if names >= set(tasks)}
+        if record["kind"] != "train":
+            seen.setdefault(record["step"], set()).add((record["kind"], record["task"]))
+    return {step for step, found in seen.items() if found >= set(keys)}

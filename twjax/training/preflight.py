@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import jax
@@ -18,16 +18,14 @@ from twjax.storage import read_json_lines
 from twjax.training import ledger
 from twjax.training.history import flat
 from twjax.training.metrics import FILE as METRICS_FILE
-from twjax.training.metrics import complete_evaluations
+from twjax.training.metrics import Key, complete_evaluations
 from twjax.training.source import CONFIG_FILE
 
 
-def is_complete(run: Run, run_dir: pathlib.Path) -> bool:
-    """Whether the last evaluation is in the log."""
+def is_complete(run: Run, run_dir: pathlib.Path, keys: Collection[Key]) -> bool:
+    """Whether the last evaluation is in the log, with a record of each (kind, task) of `keys`."""
     records = read_json_lines(run_dir / METRICS_FILE)
-    return not run.evaluation.tasks or run.steps in complete_evaluations(
-        records, run.evaluation.tasks
-    )
+    return not keys or run.steps in complete_evaluations(records, keys)
 
 
 def check_config(run: Run, run_dir: pathlib.Path, allow_change: bool) -> list[Any]:

@@ -29,7 +29,7 @@ from twjax.training.budget import Look
 from twjax.training.checkpoint import Checkpoints, Restored
 from twjax.training.history import History
 from twjax.training.loop import Answer, Back, Halt, Outcome, StepFn, Way, train_loop
-from twjax.training.metrics import MetricsLog, set_aside
+from twjax.training.metrics import Key, MetricsLog, cut, set_aside
 from twjax.training.new_rows import new_rows_of
 from twjax.training.optimizer import make_optimizer
 from twjax.training.papers import describe, finish, freeze, only_writer, versions
@@ -59,9 +59,13 @@ from twjax.training.trained import Trained
 
 
 class Watch(Protocol):
-    """What a run looks at while it trains; `caches` are the fingerprints of what it reads."""
+    """What a run looks at while it trains.
+
+    `caches` are the fingerprints of what it reads, `keys` (kind, task) of what a call returns.
+    """
 
     caches: dict[str, str]
+    keys: frozenset[Key]
 
     def __call__(self, params: Any, step: int) -> list[dict[str, Any]]: ...
 
@@ -187,7 +191,7 @@ class _Program:
                 f"Run.steps ({run.steps}) is less than the {start} steps that {run_dir} has "
                 "done already."
             )
-        if start == run.steps and is_complete(run, run_dir):
+        if start == run.steps and is_complete(run, run_dir, self.watch.keys):
             if self.first:
                 say(f"{run_dir}: all {run.steps} steps are done.")
                 finish(run_dir, start)
@@ -195,6 +199,9 @@ class _Program:
         if self.first:
             describe(run, self.learner, self.trained, self.mesh, start, self.source)
             self._note(start)
+        if jax.process_count() > 1:
+            # All see what the first one keeps with the run.
+            multihost_utils.sync_global_devices("noted")
         if isinstance(self.base, FrozenBase) and self.source is not None:
             params = None if start else restored.state.params
             record, opened = self.source.record, self.open_folder
@@ -281,7 +288,11 @@ class _Program:
         return with_params(optimizer, params, shardings, self.trained)
 
     def _note(self, start: int) -> None:
-        """Writes into the ledger how the run starts or goes on."""
+        """Writes into the ledger how the run starts or goes on.
+
+        Whoever reads the ledger finds no step in the log that the run trains again.
+        """
+        cut(self.run_dir, -1 if self.anew else start)
         details: dict[str, Any] = {}
         if not self.history.readings:
             details = {"reading": self.run.reading.record(), "reading_from": 0}
@@ -311,6 +322,7 @@ class _Program:
                 set_aside(self.run_dir, to, self.history.rollbacks)
             self.checkpoints.remove_after(to)
             if self.first:
+                # After the log: it is a rollback's last word that nothing of it is left there.
                 ledger.append(self.run_dir, "rolled_back", to)
             self.history = dataclasses.replace(self.history, rolling_back=None)
 
@@ -328,7 +340,7 @@ class _Program:
             self.run_dir,
             step=start,
             tokens=restored.meta["tokens"],
-            tasks=run.evaluation.tasks,
+            keys=self.watch.keys,
             rows=lambda step: (steering.course if steering else course).counts(step),
             write=self.first,
             anew=self.anew,

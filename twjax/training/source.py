@@ -33,6 +33,8 @@ CONFIG_FILE = "config.gin"
 Weights = Literal["last", "ema"]
 # What came with an imported model (`twjax.huggingface.carry`): runs that start from it keep it.
 CARRIED = ("hf", "hf_layout.json", "hf_extras.safetensors")
+# What a config.json calls the number of positions.
+_LENGTHS = ("max_position_embeddings", "seq_length")
 
 
 class Origin(Protocol):
@@ -84,7 +86,8 @@ class Source:
         if step is not None and step not in steps:
             raise FileNotFoundError(f"{directory}: no checkpoint of step {step}; has {steps}.")
         if imported:
-            run = plain_run(load(Model, [directory / MODEL_FILE]).value, str(directory / "hf"))
+            model, original = load(Model, [directory / MODEL_FILE]).value, directory / "hf"
+            run = plain_run(model, str(original), length=_length_of(original))
         else:
             run = load(Run, [directory / CONFIG_FILE]).value
         return cls(directory, run, steps[-1] if step is None else step)
@@ -212,8 +215,20 @@ class Source:
                 shutil.copyfile(item, run_dir / name)
 
 
-def plain_run(model: Model, vocabulary: str) -> Run:
-    """Returns the run that stands for an imported model where settings of one are asked for."""
+def _length_of(folder: pathlib.Path) -> int | None:
+    """Returns the length of rows that an original's config.json says that the model is made for."""
+    path = folder / "config.json"
+    values = read_json(path) if path.is_file() else {}
+    parts = (values, values.get("text_config") or {})
+    lengths = [part.get(name) for part in parts for name in _LENGTHS]
+    return next((length for length in lengths if isinstance(length, int) and length > 1), None)
+
+
+def plain_run(model: Model, vocabulary: str, *, length: int | None = None) -> Run:
+    """Returns the run that stands for an imported model where settings of one are asked for.
+
+    `length` is that of the rows that it is made for, where that is known.
+    """
     return Run(
         steps=1,
         model=model,
@@ -221,7 +236,7 @@ def plain_run(model: Model, vocabulary: str) -> Run:
             cache="",
             vocabulary=vocabulary,
             mixture=config.Mixture(stages=((0, {"none": 1.0}),)),
-            seq_len=(512, 512) if model.encoder_layers else model.max_positions or 2048,
+            seq_len=(512, 512) if model.encoder_layers else model.max_positions or length or 2048,
             batch_size=1,
         ),
         mesh=config.Mesh(),

@@ -7,6 +7,7 @@ also .gz, .zst), or Parquet.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import gzip
 import io
 import itertools
@@ -18,6 +19,7 @@ from typing import Any
 
 import zstandard
 
+from twjax import storage
 from twjax.corpus.duplicates.index import Item, weights
 
 # What a record says about itself is no part of the item.
@@ -43,8 +45,16 @@ def read_set(name: str) -> list[Item]:
     22 Han characters, or if there is none, all its strings together. A probe (`prompt`, and a list
     `right`) has the prompt with each right answer.
     """
-    if pathlib.Path(name).is_dir():
-        found = [item for path in _inside(pathlib.Path(name)) for item in read_set(str(path))]
+    folder = pathlib.Path(name)
+    if folder.is_dir():
+        # Several files below may have one name: with the way to each, no two items have.
+        found = [
+            dataclasses.replace(
+                item, name=f"{path.relative_to(folder)}{item.name.removeprefix(path.name)}"
+            )
+            for path in _inside(folder)
+            for item in read_set(str(path))
+        ]
         if not found:
             raise ValueError(f"{name}: this folder has no evaluation set.")
         return found
@@ -59,6 +69,18 @@ def read_set(name: str) -> list[Item]:
     if not found:
         raise ValueError(f"{path}: holds no items.")
     return found
+
+
+def set_sha256(name: str) -> str:
+    """Returns what tells a set's files from others: of a folder, names and bytes of what is read.
+
+    ValueError if there is no such file.
+    """
+    folder = pathlib.Path(name)
+    if not folder.is_dir():
+        return storage.sha256_file(existing(name))
+    files = {path.relative_to(folder).as_posix(): path for path in _inside(folder)}
+    return storage.sha256_json({path: storage.sha256_file(file) for path, file in files.items()})
 
 
 def forms(record: Mapping[str, Any]) -> list[str]:
