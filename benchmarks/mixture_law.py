@@ -128,7 +128,7 @@ def judge(args: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
     allowed: dict[str, float] = {task: args.allowed for task in protected}
     enough = forecast.enough(runs, "replay", allowed, level=args.level)
     print("\n".join(["", *law_page.needs(enough, "replay", args.level)]))
-    print("\n".join(law_page.ratios(*forecast.critical(runs, allowed))))
+    print("\n".join(law_page.ratios(forecast.critical(runs, allowed))))
     return figures
 
 

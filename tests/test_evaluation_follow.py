@@ -401,6 +401,44 @@ def test_writers_beside_each_other_lose_no_record(tmp_path):
     assert sorted(keys) == sorted({(step, task) for step in range(20) for task in ("a", "b")})
 
 
+def test_what_was_measured_otherwise_is_another_record(tmp_path):
+    def choice(**more):
+        return {"kind": "choice", "step": 9, "task": "exam", "accuracy": 0.2} | more
+
+    def bits(**more):
+        return {"kind": "eval", "step": 9, "task": "a", "bits_per_byte": 1.0} | more
+
+    kept = [
+        choice(shots=0, style="letters", wording="zh-TW", items=40),
+        choice(shots=5, style="letters", wording="zh-TW", items=40),
+        choice(shots=5, style="texts", wording="zh-TW", items=40),
+        choice(shots=5, style="texts", wording="zh-TW", items=7),
+        bits(bytes=200, rows=4),
+        bits(bytes=800, rows=16),
+    ]
+    for record in [*kept, *kept]:
+        Records(tmp_path).append([record])
+    Records(tmp_path).append([bits(bytes=200, rows=4, bits_per_byte=2.0)])
+    assert storage.read_json_lines(tmp_path / "evaluations.jsonl") == kept
+
+
+def test_a_follower_measures_on_other_rows_what_was_measured_on_some(tmp_path):
+    run_dir, seen = fake_run(tmp_path / "run", [10, 20]), []
+    ledger.append(run_dir, "finish", 20)
+
+    def score(size):
+        def scored(params, step):
+            seen.append((step, size))
+            return [{"task": "a", "bits_per_byte": 1.0, "bytes": size}]
+
+        key = "eval", "a"
+        return [follow.Part(frozenset({key}), scored, {key: {"bytes": size}})]
+
+    for size in (200, 200, 800):
+        follow.Follower(run_dir, reader(run_dir), score(size)).follow()
+    assert seen == [(20, 200), (10, 200), (20, 800), (10, 800)]
+
+
 def test_a_folder_is_a_checkpoint_when_it_has_its_name(tmp_path):
     from twjax.training.checkpoint import Checkpoints
 

@@ -18,6 +18,7 @@ from twjax.config import ConfigError, Mesh, Run, Suite, load
 from twjax.evaluation.batching import NotANumber
 from twjax.evaluation.choice import text_request
 from twjax.evaluation.generate import generate
+from twjax.evaluation.records import key_of
 from twjax.evaluation.scoring import Scored, Scorer
 from twjax.evaluation.suite import SuiteScores
 from twjax.evaluation.watch import Watch, open_scores
@@ -210,6 +211,10 @@ def test_records_say_what_is_known_of_them_beforehand(folder):
     assert settings.keys() == records.keys() and ("eval", "b") in settings
     assert all(settings[key] and records[key] | settings[key] == records[key] for key in records)
     assert settings["choice", "exam"]["shots"] == 1
+    # What a record measures is known before it is there.
+    for (kind, task), record in records.items():
+        about = {"kind": kind, "task": task}
+        assert key_of(about | settings[kind, task]) == key_of(about | record)
 
 
 def test_copies_of_a_prompt_are_continued_each_by_its_own_draws(folder, tmp_path):

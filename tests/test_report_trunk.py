@@ -191,12 +191,15 @@ def test_a_trunk_that_went_back_since_then_is_the_past_only_until_there(trunk, b
     assert run.missing is None
 
 
-def test_bits_per_byte_of_other_rows_are_not_joined(trunk, branch):
-    lines = [r | ({"bytes": 7} if r.get("task") == "en_web" else {}) for r in
-             records(branch, "metrics")]  # fmt: skip
-    write_records(branch, "metrics", lines)
+def test_what_was_measured_on_other_rows_or_questions_is_not_joined(trunk, branch):
+    other = {"en_web": {"bytes": 7}, "civil_exam": {"items": 7}}
+    beside = [r for r in records(trunk, "evaluations") if r["step"] >= 300]
+    for name, lines in (("metrics", records(branch, "metrics")), ("evaluations", beside)):
+        write_records(branch, name, [r | other.get(r.get("task"), {}) for r in lines])
     run = whole_run(branch)
     assert min(run.bits_per_byte["en_web"]) == 300 and min(run.bits_per_byte["tw_laws"]) == 0
+    exams = run.results["choice"]
+    assert min(exams["civil_exam"]) == 300 and min(exams["tmmlu"]) == 0
 
 
 def test_the_first_start_of_a_branch_is_no_stop_and_its_trunks_decisions_are_told(trunk, branch):

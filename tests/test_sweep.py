@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import csv
+import fcntl
 import json
 import os
 import pathlib
@@ -21,7 +23,7 @@ from twjax import config
 from twjax.cli import main
 from twjax.config import ConfigError
 from twjax.config.sweep import Sweep, shared
-from twjax.sweeps import page, results, runner
+from twjax.sweeps import anneal, page, results, runner
 from twjax.sweeps.points import expand
 from twjax.training import ledger
 
@@ -35,6 +37,13 @@ Sweep.fixed = {{
 }}
 Sweep.shares = {{'replay': {shares!r}}}
 Sweep.parts = {{'replay': {{'b': 1.0}}}}
+"""
+
+BUDGET = """
+Run.budget = @Budget()
+Budget.mode = {mode!r}
+Budget.allowed = {{'b': 0.1}}
+Budget.replay = {{'b': 'b'}}
 """
 
 
@@ -162,12 +171,79 @@ def test_a_wrong_sweep_is_one_clear_line(tmp_path, lines, message):
     assert "\n" not in str(error.value)
 
 
+def test_shares_that_a_budget_would_change_are_not_swept(tmp_path):
+    shares = "Sweep.shares = {'replay': (0.1, 0.2)}", "Sweep.parts = {'replay': {'b': 1.0}}"
+    path = write_plain(tmp_path, *shares)
+    base = tmp_path / "tiny.gin"
+    base.write_text(base.read_text() + BUDGET.format(mode="steer"))
+    with pytest.raises(
+        ConfigError, match=r"Point replay=0\.1: Budget\.mode is 'steer', which sets"
+    ):
+        points_of(path)
+    path.write_text(path.read_text() + "\nSweep.fixed = {'Budget.mode': 'observe'}\n")
+    assert len(points_of(path)) == 2
+
+
 def test_rows_that_are_missing_are_told_before_anything_starts(tmp_path, capsys):
     path = write_plain(tmp_path, "Sweep.grid = {'Run.seed': (1, 2, 3)}")
     assert main(["sweep", "run", str(path), "--output", str(tmp_path / "out")]) == 1
     told = capsys.readouterr().err
     assert "no cached rows of task a" in told and "(seed=1 and 2 more)" in told
     assert not (tmp_path / "out").exists()
+
+
+def begin(point: runner.Point, out: pathlib.Path, *events: str) -> pathlib.Path:
+    """Writes what a run leaves that was begun as a point is."""
+    run_dir = out / point.name
+    run_dir.mkdir(parents=True)
+    (run_dir / "config.gin").write_text(point.run.text)
+    for event in events:
+        ledger.append(run_dir, event, 40)
+    return run_dir
+
+
+def test_a_point_that_was_begun_with_other_settings_is_refused_before_anything_starts(
+    tmp_path, capsys
+):
+    path, out = write_sweep(tmp_path, (0.1, 0.2, 0.3)), tmp_path / "out"
+    for point, event in zip(points_of(path)[1:], ("start", "finish"), strict=True):
+        begin(point, out, "start", event)
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    sweep = ["sweep", "run", str(path), "--output", str(out)]
+    fixed = path.read_text().splitlines()
+    edits = "'Schedule.peak': 0.05, 'Mixture.seed': 3,"
+    path.write_text("\n".join([*fixed[:3], edits, *fixed[3:]]))
+    for more in ((), ("--dry-run",)):
+        assert main([*sweep, *more]) == 1
+        told = capsys.readouterr().err
+        assert f"{out}/replay=0.2: was begun with other settings: " in told
+        assert "data.mixture.seed 0 -> 3; schedule.peak 0.01 -> 0.05 (and 1 more point)" in told
+        assert "Use another --output, or delete the points." in told
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_settings_that_change_no_result_do_not_make_another_point(tmp_path):
+    path = write_sweep(tmp_path, (0.1,))
+    [point] = points_of(path)
+    run_dir = begin(point, tmp_path / "out", "start", "finish")
+    neutral = "'Checkpoint.keep': 2, 'Mesh.data': 2, 'Run.init_tolerance': 0.5,"
+    text = path.read_text()
+    path.write_text(text.replace("'Run.log_every': 1,", f"'Run.log_every': 7, {neutral}"))
+    [edited] = points_of(path)
+    assert edited.run.value != point.run.value
+    assert runner.is_finished(edited, run_dir)
+    runner.refuse_edited([edited], tmp_path / "out")
+    # A run that rolls back does so to its checkpoints.
+    budget = BUDGET.format(mode="steer") + "Budget.beyond = 'roll_back'\n"
+    write_plain(tmp_path, "Sweep.grid = {'Run.seed': (1,)}")
+    base = tmp_path / "tiny.gin"
+    base.write_text(base.read_text() + budget + "Checkpoint.every = 6\n")
+    [steered] = points_of(tmp_path / "plain.gin")
+    begin(steered, tmp_path / "steered")
+    base.write_text(base.read_text() + "Checkpoint.every = 12\n")
+    [edited] = points_of(tmp_path / "plain.gin")
+    with pytest.raises(ConfigError, match=r"checkpoint.every 6 -> 12. Use another --output"):
+        runner.refuse_edited([edited], tmp_path / "steered")
 
 
 def test_a_launch_template_becomes_words():
@@ -217,8 +293,126 @@ def children(process: int) -> list[int]:
 
 
 def wait_while_trained(run_dir: pathlib.Path) -> None:
-    while runner._is_trained(run_dir):
+    while runner._is_held(run_dir / ".lock"):
         time.sleep(0.05)
+
+
+# What a point is to a sweep: it begins, and finishes when it is told to.
+POINT = """
+import pathlib, sys, time
+run_dir, slot, told = pathlib.Path(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
+def tell(what):
+    with told.open("a") as file:
+        file.write(f"{run_dir.name} {what}\\n")
+tell(f"begins in {slot}")
+for _ in range(3000):
+    if (run_dir / "go").exists():
+        break
+    time.sleep(0.01)
+tell("ends")
+with (run_dir / "ledger.jsonl").open("a") as file:
+    file.write('{"event": "finish", "step": 40}\\n')
+"""
+RUNNER = """
+import pathlib, sys
+from twjax import config
+from twjax.config.sweep import Sweep
+from twjax.sweeps.points import expand
+from twjax.sweeps.runner import Runner
+path, out, template, jobs = sys.argv[1:]
+points = expand(config.load(Sweep, [path]).value)
+Runner(pathlib.Path(out), points, jobs=int(jobs), template=template).run()
+"""
+
+
+class World:
+    """Points that a test tells when to finish, and what they told."""
+
+    def __init__(self, folder: pathlib.Path, count: int):
+        base, self.out, self.told = folder / "tiny.gin", folder / "out", folder / "told"
+        base.write_text(tiny.CONFIG.format(cache=folder / "cache"))
+        self.path = folder / "sweep.gin"
+        self.path.write_text(SWEEP.format(base=base, steps=STEPS, shares=SHARES[:count]))
+        self.points = points_of(self.path)
+        for point in self.points:
+            begin(point, self.out, "start")
+        (folder / "point.py").write_text(POINT)
+        words = [sys.executable, folder / "point.py", "{run_dir}", "{slot}", self.told]
+        self.template = " ".join(map(str, [*words, "{config}", "{overrides}"]))
+
+    def lines(self) -> list[str]:
+        return self.told.read_text().splitlines() if self.told.exists() else []
+
+    def wait_for(self, line: str) -> None:
+        end = time.monotonic() + 30
+        while line not in self.lines():
+            assert time.monotonic() < end, (line, self.lines())
+            time.sleep(0.01)
+
+    def go(self, *names: str) -> None:
+        for name in names:
+            (self.out / name / "go").touch()
+
+    def run(self, jobs: int, meanwhile) -> None:
+        """Runs a sweep to its end while something else happens."""
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            happens = pool.submit(meanwhile)
+            sweep = runner.Runner(self.out, self.points, jobs=jobs, template=self.template)
+            assert sweep.run()
+            happens.result()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_points_that_outlive_their_sweep_keep_their_job_and_their_slot(tmp_path, jobs):
+    world = World(tmp_path, 4)
+    first, second, third, fourth = (point.name for point in world.points)
+    sweep = subprocess.Popen(
+        [sys.executable, "-c", RUNNER, world.path, world.out, world.template, "2"],
+        env=tiny.environment(), cwd=tiny.REPO,
+    )  # fmt: skip
+    world.wait_for(f"{second} begins in 1")
+    world.go(first)
+    world.wait_for(f"{third} begins in 0")
+    os.kill(sweep.pid, signal.SIGKILL)
+    sweep.wait()
+    # The second ends without a sweep, the third goes on, and is one that the sweep no longer has.
+    world.go(second)
+    world.wait_for(f"{second} ends")
+    world.points = [point for point in world.points if point.name != third]
+
+    def meanwhile():
+        try:
+            if jobs == 2:
+                world.wait_for(f"{fourth} begins in 1")
+                assert f"{third} ends" not in world.lines()
+            else:
+                time.sleep(0.5)
+                assert not any(line.startswith(f"{fourth} begins") for line in world.lines())
+        finally:
+            world.go(third, fourth)
+
+    world.run(jobs, meanwhile)
+    if jobs == 1:
+        assert world.lines()[-3:] == [f"{third} ends", f"{fourth} begins in 0", f"{fourth} ends"]
+    assert sum("begins" in line for line in world.lines()) == 4
+
+
+def test_a_point_that_somebody_trains_is_one_of_the_jobs(tmp_path):
+    world = World(tmp_path, 2)
+    first, second = (point.name for point in world.points)
+    with (world.out / first / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def meanwhile():
+            world.go(second)
+            time.sleep(0.5)
+            before = world.lines()
+            ledger.append(world.out / first, "finish", STEPS)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert before == []
+
+        world.run(1, meanwhile)
+    assert world.lines() == [f"{second} begins in 0", f"{second} ends"]
 
 
 @pytest.mark.slow
@@ -303,7 +497,7 @@ def test_a_checkpoint_is_annealed_on_each_candidate(tmp_path):
         rows = tiny.records(run_dir, "train")[-1]["rows"]
         assert rows.get("b", 0) == pytest.approx(share * 80 * 8, abs=1)
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["candidate", "a", "b"]
+    assert lines[0].split() == ["candidate", "state", "a", "b"]
     found = results.read(out)
     change = found.points[1].last("b") - found.points[0].last("b")
     assert change < 0 and f"({change:+.4f})" in lines[2]
@@ -329,6 +523,79 @@ def test_a_probe_that_cannot_be_made(tmp_path, capsys, change, message):
     assert message in capsys.readouterr().err
 
 
+def write_trunk(folder: pathlib.Path, step: int, more: str = "") -> str:
+    """Writes what is read of a 'wsd' trunk with a checkpoint; returns "RUN@STEP"."""
+    run = folder / "trunk"
+    (run / "checkpoints" / str(step)).mkdir(parents=True)
+    text = tiny.CONFIG.format(cache=folder).replace("'cosine'", "'wsd'")
+    (run / "config.gin").write_text(text + more)
+    return f"{run}@{step}"
+
+
+@pytest.mark.parametrize("step", [5, 6, 7])
+def test_a_branch_reads_on_what_its_trunk_does(tmp_path, step):
+    trunk = anneal.Trunk.parse(write_trunk(tmp_path, step))
+    plain, candidate = anneal.branches(trunk, ["c"], share=0.3, steps=4)
+    own, mine = trunk.run.value.reading, plain.run.value.reading
+    assert own.first_difference(mine) in (None, step)
+    # At step 6 the trunk's second stage begins.
+    weights = {"a": 0.2, "b": 0.8} if step >= 6 else {"a": 0.7, "b": 0.3}
+    assert mine.stages[-1] == (step, weights)
+    rest = {task: pytest.approx(0.7 * weight) for task, weight in weights.items()}
+    assert candidate.run.value.reading.stages[-1] == (step, rest | {"c": 0.3})
+
+
+def look(action: str) -> dict:
+    return {"used": {"b": 0.2}, "shares": {"b": 0.4}, "action": action, "rate": 1.0, "beyond": 0}
+
+
+def test_a_trunk_whose_shares_a_budget_sets_is_no_probe(tmp_path, capsys):
+    asked = ["--candidates", "c", "--steps", "4", "--output", str(tmp_path / "out")]
+    steered = write_trunk(tmp_path / "steered", 6, BUDGET.format(mode="steer"))
+    assert main(["sweep", "anneal", steered, *asked]) == 1
+    told = capsys.readouterr().err
+    assert "Budget.mode is 'steer', so branches would read the shares that the budget" in told
+    assert "Probe from a run with Budget.mode = 'observe', or without a budget" in told
+    trunk = anneal.Trunk.parse(write_trunk(tmp_path, 6, BUDGET.format(mode="observe")))
+    events = (
+        # What came before the start, what only looked, and what was set behind the checkpoint.
+        ("budget", 0, look("steer")), ("start", 0, {}), ("budget", 0, look("hold")),
+        ("budget", 6, look("observe")), ("budget", 9, look("steer")),
+    )  # fmt: skip
+    for event, step, details in events:
+        ledger.append(trunk.folder, event, step, **details)
+    points = anneal.branches(trunk, ["c"], share=0.3, steps=4)
+    assert [point.run.value.budget.mode for point in points] == ["observe"] * 2
+    # A budget that steered once, in the trunk or in the trunk's own trunk.
+    past = [{"event": "roll_back", "step": 3, "look": look("steer")}]
+    ledger.append(trunk.folder, "branch", 5, events=past)
+    with pytest.raises(ConfigError, match="a forgetting budget has set its shares of replay"):
+        anneal.branches(trunk, ["c"], share=0.3, steps=4)
+
+
+def test_only_finished_branches_are_compared(tmp_path):
+    def branch(candidate, state, *values):
+        steps = list(range(100, 100 + 40 * len(values), 40))
+        outcome = results.Outcome(True, "bits_per_byte", steps, [], list(values))
+        outcomes = {"tw": outcome} if values else {}
+        return results.Result(candidate, {"candidate": candidate}, (), state, outcomes)
+
+    def table(*branches):
+        lines = anneal.table(results.Results("probe", list(branches)))
+        return [line[1:] for line in lines]
+
+    none = branch("none", "finished", 3.5, 3.0)
+    some = [branch("x", "finished", 3.5, 2.6), branch("y", "stopped", 3.5), branch("z", "waiting")]
+    assert table(none, *some) == [
+        ("state", "tw"), ("finished", "3.0000"), ("finished", "2.6000 (-0.4000)"),
+        ("stopped", "3.5000"), ("waiting", "–"),
+    ]  # fmt: skip
+    # The last that was logged of the branch without a candidate is the trunk's own.
+    assert table(branch("none", "failed", 3.5), some[0])[1:] == [
+        ("failed", "3.5000"), ("finished", "2.6000"),
+    ]  # fmt: skip
+
+
 def made(tmp_path: pathlib.Path) -> results.Results:
     """Results of three points, one of them not finished, with a name that HTML must escape."""
     found = []
@@ -349,6 +616,48 @@ def made(tmp_path: pathlib.Path) -> results.Results:
             results.Result(f"p{number}", settings, (), state, results.outcomes(run_dir))
         )  # fmt: skip
     return results.Results("made", found)
+
+
+def log(run_dir: pathlib.Path, name: str, *records: dict) -> None:
+    run_dir.mkdir(exist_ok=True)
+    (run_dir / name).write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def bits(step: int, value: float, **more) -> dict:
+    return {"kind": "eval", "step": step, "task": "en", "bits_per_byte": value} | more
+
+
+def exam(shots: int, right: float) -> dict:
+    return {"kind": "choice", "step": 10, "task": "exam", "shots": shots, "accuracy": right}
+
+
+def test_what_was_measured_beside_a_point_does_not_take_the_place_of_its_own(tmp_path):
+    sizes = {"bytes": 200, "train_tokens": 64}
+    log(
+        tmp_path / "p", "metrics.jsonl", bits(0, 2.0, **sizes), bits(10, 1.5, **sizes), exam(5, 0.5)
+    )
+    log(
+        tmp_path / "p", "evaluations.jsonl",
+        bits(10, 9.0, **sizes), bits(5, 1.75, **sizes), bits(10, 1.2, bytes=999), exam(0, 0.9),
+    )  # fmt: skip
+    found = results.outcomes(tmp_path / "p")
+    assert found["en"].steps == [0, 5, 10] and found["en"].values == [2.0, 1.75, 1.5]
+    assert (found["en"].tokens, found["en"].size) == ([64.0] * 3, 200)
+    assert found["en (twjax eval)"].values == [1.2] and found["en (twjax eval)"].size == 999
+    assert found["exam, 5-shot accuracy"].values == [0.5]
+    assert found["exam, 0-shot accuracy"].values == [0.9]
+
+
+def test_a_measure_has_one_name_in_all_points(tmp_path):
+    for name in ("p0", "p1"):
+        log(tmp_path / name, "metrics.jsonl", exam(5, 0.5))
+    log(tmp_path / "p1", "evaluations.jsonl", exam(0, 0.9))
+    points = [runner.Point(name, {}, (), "", (), None) for name in ("p0", "p1", "p2")]
+    states = {point.name: runner.Status("finished") for point in points}
+    found = results.collect("made", tmp_path, points, states)
+    assert [list(point.outcomes) for point in found.points] == [
+        ["exam, 5-shot accuracy"], ["exam, 5-shot accuracy", "exam, 0-shot accuracy"], []
+    ]  # fmt: skip
 
 
 def test_results_are_the_last_values_and_the_best_of_what_finished(tmp_path):

@@ -271,6 +271,39 @@ def test_decisions_and_evaluations_from_beside_the_run_are_sent_too(tmp_path):
     assert "used of what may be forgotten: 網頁 40%; replay b 30.0%" in texts["decisions", 10][0]
 
 
+def test_what_was_measured_otherwise_has_a_name_of_its_own(tmp_path):
+    log = Log(tmp_path / "run")
+    desk = Desk(log.run_dir)
+    log.train(5)
+    own = log.run_dir / "metrics.jsonl"
+    own.write_text(own.read_text().replace('"bits_per_byte"', '"bytes": 200, "bits_per_byte"'))
+    desk.send()
+    exam = {"kind": "choice", "step": 5, "task": "exam"}
+    bits = {"kind": "eval", "task": "網頁"}
+    records = [
+        exam | {"shots": 0, "accuracy": 0.2},
+        exam | {"shots": 5, "accuracy": 0.4},
+        exam | {"shots": 5, "style": "texts", "accuracy": 0.6},
+        bits | {"step": 3, "bits_per_byte": 4.0, "bytes": 200},
+        bits | {"step": 5, "bits_per_byte": 1.0, "bytes": 77},
+    ]
+    beside = log.run_dir / "evaluations.jsonl"
+    for number in range(len(records)):
+        beside.write_text("".join(json.dumps(r) + "\n" for r in records[: number + 1]))
+        if number == 3:
+            desk.restart()
+        desk.send()
+    desk.restart()
+    desk.send()
+    values = next(iter(desk.runs.values()))[0]
+    assert values["choice/exam/accuracy", 5] == [0.2]
+    assert values["choice/exam, 5-shot/accuracy", 5] == [0.4]
+    assert values["choice/exam, 5-shot, texts/accuracy", 5] == [0.6]
+    assert values["eval/網頁/bits_per_byte", 3] == [4.0]
+    assert values["eval/網頁/bits_per_byte", 5] == [pytest.approx(4.95)]
+    assert values["eval/網頁 (twjax eval, 77 bytes)/bits_per_byte", 5] == [1.0]
+
+
 def test_what_is_measured_has_a_name_and_what_is_no_number_has_none():
     record = {"kind": "train", "step": 3, "loss": 2, "grad_norm": None, "rows": {"a": 5, "b": 6}}
     # When a line was written isn't measured: a step that is trained again has another time.

@@ -25,6 +25,7 @@ from tests import tiny
 from twjax.cli import main
 from twjax.report.cells import bar, cut, pad, plot, spark, width_of
 from twjax.report.live import Live
+from twjax.report.read import read_run
 from twjax.report.tail import Tail
 from twjax.report.terminal import snapshot, view
 from twjax.storage import is_locked
@@ -155,6 +156,35 @@ def test_what_others_evaluated_is_shown_beside(tmp_path):
     # What the run logged itself holds.
     assert run.evaluations["eval", "網頁"] == {0: 2.0, 10: 1.75, 20: 1.5, 40: 1.0}
     assert "choice: accuracy" in snapshot([run], 80) and "50.0%" in snapshot([run], 80)
+
+
+def test_what_was_measured_otherwise_is_shown_on_a_line_of_its_own(tmp_path):
+    folder = write_run(tmp_path / "run")
+    log = folder / "metrics.jsonl"
+    log.write_text(log.read_text().replace('"seconds"', '"bytes": 900, "seconds"'))
+    records = [
+        {"kind": "eval", "step": 30, "task": "網頁", "bits_per_byte": 1.25, "bytes": 900},
+        {"kind": "eval", "step": 40, "task": "網頁", "bits_per_byte": 0.5, "bytes": 77},
+        {"kind": "eval", "step": 40, "task": "en_web", "bits_per_byte": 0.5, "bytes": 77},
+        {"kind": "eval", "step": 40, "task": "en_web", "bits_per_byte": 0.6, "bytes": 78},
+        *({"kind": "choice", "step": 40, "task": "tmmlu", "shots": n, "accuracy": n / 10}
+          for n in (0, 5)),
+        {"kind": "generation", "step": 40, "task": "t", "metrics": {"bleu": 1.5, "f1": 2.5}},
+    ]  # fmt: skip
+    (folder / "evaluations.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    run = live(folder)
+    assert run.evaluations["eval", "網頁"] == {0: 2.0, 20: 1.5, 30: 1.25, 40: 1.0}
+    assert run.evaluations["eval", "網頁 (twjax eval)"] == {40: 0.5}
+    assert run.evaluations["eval", "en_web (twjax eval, 77 bytes)"] == {40: 0.5}
+    assert run.evaluations["eval", "en_web (twjax eval, 78 bytes)"] == {40: 0.6}
+    assert run.evaluations["choice", "tmmlu, 0-shot"] == {40: 0.0}
+    assert run.evaluations["choice", "tmmlu, 5-shot"] == {40: 0.5}
+    assert run.evaluations["generation", "t f1"] == {40: 2.5}
+    # The report's names and values are the same.
+    read = read_run(folder)
+    shown = {k[1]: points for k, points in run.evaluations.items() if k[0] == "eval"}
+    assert read.bits_per_byte == shown
+    assert set(read.results["choice"]) == {"tmmlu, 0-shot", "tmmlu, 5-shot"}
 
 
 @settings(max_examples=50, deadline=None)

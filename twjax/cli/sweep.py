@@ -148,6 +148,7 @@ def _go(
         raise ConfigError(f"--jobs ({args.jobs}) must be at least 1.")
     if args.launch is not None:
         runner.check_template(args.launch)
+    runner.refuse_edited(points, folder)
     if args.dry_run:
         for point in points:
             done = runner.is_finished(point, folder / point.name)
@@ -201,7 +202,7 @@ def _fit(args: argparse.Namespace) -> int:
             runs, args.share, allowed, law=args.law, held_out=args.hold_out, level=args.level
         )
         notes = law_page.needs(enough, args.share, args.level)
-        notes += law_page.ratios(*forecast.critical(runs, allowed))
+        notes += law_page.ratios(forecast.critical(runs, allowed, held_out=args.hold_out))
     print("\n".join([*law_page.checks(forecasts, args.level), *notes]), flush=True)
     title = f"Mixture law of {found.name}"
     path = law_page.write_page(forecasts, folder, title=title, level=args.level, notes=notes)

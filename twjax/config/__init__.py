@@ -1,6 +1,6 @@
 """Configuration: frozen dataclasses (`schema`) that gin files describe (`loader`)."""
 
-from twjax.config.identity import Change, compare, flatten
+from twjax.config.identity import Change, compare, flatten, other_results
 from twjax.config.loader import ConfigError, Loaded, load, resolve
 from twjax.config.reading import Reading
 from twjax.config.schema import (
@@ -46,5 +46,6 @@ __all__ = [
     "compare",
     "flatten",
     "load",
+    "other_results",
     "resolve",
 ]

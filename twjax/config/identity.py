@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 # Settings under these paths decide which rows are read, which shapes the state has, or what is
@@ -29,6 +30,8 @@ FIXED = (
     "step.z_loss",
 )
 
+# Settings under these paths change nothing that a run measures, but for rounding.
+NEUTRAL = ("tracking", "log_every", "checkpoint", "mesh", "init_tolerance")
 
 # What a budget's baseline was measured on.
 BASELINE = ("evaluation.rows", "evaluation.split")
@@ -70,12 +73,22 @@ def compare(old: Any, new: Any) -> list[Change]:
             path,
             before.get(path),
             after.get(path),
-            _is_fixed(path) or (steered and path in BASELINE),
+            _is_under(path, FIXED) or (steered and path in BASELINE),
         )
         for path in sorted(before.keys() | after.keys())
         if before.get(path) != after.get(path)
     ]
 
 
-def _is_fixed(path: str) -> bool:
-    return any(path == fixed or path.startswith(f"{fixed}.") for fixed in FIXED)
+def other_results(old: Any, new: Any) -> list[Change]:
+    """Returns the settings in which two runs differ that may change what they measure."""
+    changes = [change for change in compare(old, new) if not _is_under(change.path, NEUTRAL)]
+    budgets = [run.budget for run in (old, new) if run.budget is not None]
+    if any(budget.mode == "steer" and budget.beyond == "roll_back" for budget in budgets):
+        # A run goes back to its checkpoints.
+        changes += [c for c in compare(old, new) if _is_under(c.path, ("checkpoint",))]
+    return changes
+
+
+def _is_under(path: str, above: Sequence[str]) -> bool:
+    return any(path == other or path.startswith(f"{other}.") for other in above)

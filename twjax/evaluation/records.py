@@ -7,20 +7,52 @@ import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from twjax.storage import atomic_writer, read_json_lines
 from twjax.training import ledger
 
 FILE = "evaluations.jsonl"
-# (kind, task): which evaluation of a step a record is.
-Key = tuple[str, str]
+# Of each kind of evaluation: what counts the items that it was measured on.
+SIZES = {
+    "eval": "bytes",
+    "choice": "items",
+    "pairs": "pairs",
+    "probes": "probes",
+    "writing": "texts",
+    "generation": "examples",
+}
 
 
-def key_of(record: dict[str, Any]) -> Key:
-    """Returns which evaluation of its step a record is."""
-    return record["kind"], record["task"]
+class Key(NamedTuple):
+    """What was measured: records of one step with one key are the same measurement.
+
+    `shots` examples stand before a multiple-choice question, in a `style` and a `wording`. `size`
+    counts what was measured on, in the unit of `SIZES`: other rows of a task are another measure.
+    """
+
+    kind: str
+    task: str
+    shots: int = 0
+    style: str = ""
+    wording: str = ""
+    size: int | None = None
+
+
+def key_of(record: Mapping[str, Any]) -> Key:
+    """Returns what a record measures, whatever is in it."""
+    kind = str(record.get("kind"))
+    task = str(record.get("task", "(unnamed)"))
+    size = _number(record.get(SIZES.get(kind, "")))
+    if kind != "choice":
+        return Key(kind, task, size=size)
+    style, wording = (str(record.get(name, "")) for name in ("style", "wording"))
+    return Key(kind, task, _number(record.get("shots")) or 0, style, wording, size)
+
+
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 class Records:
@@ -60,7 +92,8 @@ class Records:
     ) -> bool:
         """Adds records, on disk when this returns; leaves out those that are there already.
 
-        Adds nothing and returns False where `wanted` says so when no one else writes any more.
+        Those are of the same step and `Key`. Adds nothing and returns False where `wanted` says so
+        when no one else writes any more.
         """
         with self._alone():
             if not wanted():

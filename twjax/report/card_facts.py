@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from twjax.report import measures, mixing
+from twjax.report.evaluations import is_beside
 from twjax.report.origin import Base, Earlier, Lineage, Text, base_of, record_of
 from twjax.report.provenance import Corpus, consumed, corpora_of
-from twjax.report.read import BESIDE, RunLog
+from twjax.report.read import RunLog
 from twjax.report.summary import Change, compare
 from twjax.report.trunk import whole_run
 
@@ -86,7 +87,7 @@ class Facts:
         """The domains of which it can't be told what was forgotten: evaluated but once."""
         told = {change.task for change in self.changes}
         names = [score.task for score in self.scores]
-        return [task for task in names if task not in told and not task.endswith(BESIDE)]
+        return [task for task in names if task not in told and not is_beside(task)]
 
     def lineage(self) -> dict[str, Any]:
         """Returns what an export records, for the cards of runs that begin with it."""

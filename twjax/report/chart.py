@@ -32,13 +32,15 @@ from twjax.report.scale import Curve
 class Line:
     """One named line. `colour` is an index; None takes the line's place in the chart.
 
-    `told` says each point's x in other words than the axis would.
+    `told` says each point's x in other words than the axis would. Points that aren't `joined` are
+    dots alone.
     """
 
     name: str
     curve: Curve
     colour: int | None = None
     told: Sequence[str] | None = None
+    joined: bool = True
 
 
 def line_chart(
@@ -89,8 +91,9 @@ def line_chart(
             parts.append(f'<polygon class="band {colour}" points="{outline}"/>')
         dash = " dashed" if (line.colour or 0) >= COLOURS else ""
         points = frame.points(curve.x, curve.y)
-        parts.append(f'<polyline class="line {colour}{dash}" points="{points}"/>')
-        if len(curve.x) <= 40:
+        if line.joined:
+            parts.append(f'<polyline class="line {colour}{dash}" points="{points}"/>')
+        if len(curve.x) <= 40 or not line.joined:
             for point in points.split():
                 a, b = point.split(",")
                 parts.append(f'<circle class="dot {colour}" cx="{a}" cy="{b}" r="2.6"/>')

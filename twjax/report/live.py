@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from twjax.config import ConfigError, Run, load
+from twjax.evaluation.records import Key, key_of
+from twjax.report.evaluations import merged, names
 from twjax.report.tail import News, Tail
 from twjax.storage import is_locked
 
@@ -27,14 +29,16 @@ MAIN = {
 _LATE_STEPS, _LATE_SECONDS = 20, 60.0
 
 Points = dict[int, float]
+# By step, the values of a record by what their names have behind that of the measure.
+_Measured = dict[Key, dict[int, dict[str, float]]]
 
 
 class Live:
     """What the folder of a run tells; `update` reads what is new. Nothing is written or locked.
 
     `steps` and `losses` are of the training log, a value a step. `evaluations` are of both the
-    run's own and those beside it: {(kind, task): {step: value}}, the value being bits per byte or
-    what `MAIN` says.
+    run's own and those beside it: {(kind, name): {step: value}}, the value being bits per byte or
+    what `MAIN` says; names are those of `report.evaluations`.
     """
 
     def __init__(self, path: pathlib.Path):
@@ -45,7 +49,7 @@ class Live:
         self._beside = Tail(path / "evaluations.jsonl")
         self._ledger = Tail(path / "ledger.jsonl")
         self._config: tuple[int, int] | None = None
-        self._later: dict[tuple[str, str], Points] = {}
+        self._later: _Measured = {}
         self._clear()
 
     def _clear(self) -> None:
@@ -55,7 +59,7 @@ class Live:
         self.last: dict[str, Any] = {}
         self.speed: dict[str, Any] = {}
         self._paces: collections.deque[float] = collections.deque(maxlen=20)
-        self._own: dict[tuple[str, str], Points] = {}
+        self._own: _Measured = {}
         self._seconds: dict[str, float] = {}
 
     def update(self) -> None:
@@ -105,10 +109,15 @@ class Live:
     @property
     def evaluations(self) -> dict[tuple[str, str], Points]:
         """All evaluations; at a step that both logs have, the run's own."""
-        found = {key: dict(points) for key, points in self._later.items()}
-        for key, points in self._own.items():
-            found[key] = found.get(key, {}) | points
-        return {key: dict(sorted(points.items())) for key, points in sorted(found.items())}
+        measured = merged(self._own, self._later)
+        called = names(measured)
+        found: dict[tuple[str, str], Points] = {}
+        for series, points in measured.items():
+            for step, values in points.items():
+                for more, value in values.items():
+                    name = series.kind, called[series] + more
+                    found.setdefault(name, {})[step] = value
+        return dict(sorted(found.items()))
 
     @property
     def step(self) -> int:
@@ -170,23 +179,21 @@ class Live:
         return {}
 
 
-def _add(evaluations: dict[tuple[str, str], Points], record: dict[str, Any]) -> None:
-    kind, step = record.get("kind"), record.get("step")
-    if not isinstance(step, int):
-        return
-    for name, value in _told(record):
-        evaluations.setdefault((str(kind), name), {})[step] = _number(value)
+def _add(measured: _Measured, record: dict[str, Any]) -> None:
+    step, values = record.get("step"), dict(_told(record))
+    if isinstance(step, int) and values:
+        measured.setdefault(key_of(record), {})[step] = values
 
 
-def _told(record: dict[str, Any]) -> Iterable[tuple[str, Any]]:
-    kind, task = record.get("kind"), str(record.get("task", "(unnamed)"))
+def _told(record: dict[str, Any]) -> Iterable[tuple[str, float]]:
+    kind = record.get("kind")
     if kind == "eval":
-        yield task, record.get("bits_per_byte")
+        yield "", _number(record.get("bits_per_byte"))
     elif kind == "generation":
         for name, value in (record.get("metrics") or {}).items():
-            yield f"{task} {name}", value
+            yield f" {name}", _number(value)
     elif kind in MAIN:
-        yield task, record.get(MAIN[kind][0])
+        yield "", _number(record.get(MAIN[kind][0]))
 
 
 def _number(value: Any) -> float:

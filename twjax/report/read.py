@@ -12,6 +12,8 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any, TypeGuard
 
+from twjax.evaluation.records import Key, key_of
+from twjax.report.evaluations import Series, merged, names
 from twjax.report.settings import Settings, read_settings
 from twjax.training.history import History
 
@@ -31,14 +33,11 @@ _MOST_STEPS, _LARGEST = 10**15, 10**100
 # Kinds of evaluations beside bits-per-byte.
 KINDS = ("choice", "pairs", "probes", "writing", "generation")
 
-# What follows the name of a domain whose bits per byte `twjax eval` took on other rows.
-BESIDE = " (twjax eval)"
-
+# {step: record}
+Steps = dict[int, dict[str, Any]]
+Evaluated = dict[Series, Steps]
 # {kind: {name: {step: record}}}
-Results = dict[str, dict[str, dict[int, dict[str, Any]]]]
-# A kind, a task, and the number of examples that stand before a question.
-Key = tuple[str, str, int]
-Evaluated = dict[Key, dict[int, dict[str, Any]]]
+Results = dict[str, dict[str, Steps]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +142,7 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
         )
     unreadable: dict[str, int] = {}
     train: dict[int, dict[str, Any]] = {}
-    evaluated: Evaluated = {}
+    evaluated: dict[Key, Steps] = {}
     last = -1
     for record in _records(metrics, unreadable):
         step = record.get("step")
@@ -159,7 +158,7 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
             train[step] = record
         elif (key := _key(record)) is not None:
             evaluated.setdefault(key, {})[step] = record
-    _add_beside(evaluated, path / "evaluations.jsonl", unreadable)
+    beside = _beside(path / "evaluations.jsonl", unreadable)
     records = list(train.values())
     row_steps = [step for step, record in train.items() if isinstance(record.get("rows"), dict)]
     config, versions = path / "config.gin", path / "versions.json"
@@ -170,7 +169,7 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
         columns={key: [number(r.get(key)) for r in records] for key in COLUMNS},
         row_steps=row_steps,
         rows=row_columns([train[step]["rows"] for step in row_steps]),
-        **by_name(evaluated),
+        **by_name(merged(evaluated, beside)),
         samples=_samples(path / "samples", unreadable),
         ledger=list(_records(path / "ledger.jsonl", unreadable)),
         config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
@@ -199,46 +198,26 @@ def _key(record: dict[str, Any]) -> Key | None:
     kind = record.get("kind")
     if kind not in KINDS and not (kind == "eval" and "bits_per_byte" in record):
         return None
-    shots = record.get("shots")
-    shots = shots if kind == "choice" and isinstance(shots, int) else 0
-    return kind, str(record.get("task", "(unnamed)")), shots
+    return key_of(record)
 
 
-def _add_beside(
-    evaluated: Evaluated,
-    path: pathlib.Path,
-    unreadable: dict[str, int],
-) -> None:
-    """Adds what `twjax eval` has measured beside the run; the trainer's own records hold.
-
-    Bits per byte of other held-out rows than the trainer's aren't the same measure and get a name
-    of their own.
-    """
-    own = {key: set(points) for key, points in evaluated.items()}
-    sizes = {key: [r.get("bytes") for r in points.values()] for key, points in evaluated.items()}
+def _beside(path: pathlib.Path, unreadable: dict[str, int]) -> dict[Key, Steps]:
+    """Reads what `twjax eval` has measured beside the run."""
+    found: dict[Key, Steps] = {}
     for record in _records(path, unreadable):
         step, key = record.get("step"), _key(record)
         if not _is_step(step) or key is None:
             _count(unreadable, path)
             continue
-        if key[0] == "eval" and sizes.get(key, [record.get("bytes")])[-1] != record.get("bytes"):
-            key = (key[0], f"{key[1]}{BESIDE}", key[2])
-        if step not in own.get(key, ()):
-            evaluated.setdefault(key, {})[step] = record
-
-
-def _of_kind(evaluated: Evaluated, kind: str) -> dict[str, dict[int, dict[str, Any]]]:
-    """Returns {name: {step: record}}, steps rising."""
-    shots: dict[str, set[int]] = {}
-    for of, task, number in evaluated:
-        if of == kind:
-            shots.setdefault(task, set()).add(number)
-    found = {}
-    for (of, task, number), points in sorted(evaluated.items()):
-        if of == kind and points:
-            name = f"{task}, {number}-shot" if len(shots[task]) > 1 else task
-            found[name] = dict(sorted(points.items()))
+        found.setdefault(key, {})[step] = record
     return found
+
+
+def _of_kind(evaluated: Evaluated, kind: str) -> dict[str, Steps]:
+    """Returns {name: {step: record}}, steps rising."""
+    called = names(evaluated)
+    of = sorted((s for s in evaluated if s.kind == kind), key=lambda s: (*s[:-1], s.size or 0))
+    return {called[s]: dict(sorted(evaluated[s].items())) for s in of if evaluated[s]}
 
 
 def _records(path: pathlib.Path, unreadable: dict[str, int]) -> Iterator[dict[str, Any]]:

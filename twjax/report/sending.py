@@ -24,6 +24,7 @@ from twjax.config import ConfigError, Run, Tracking, flatten, load
 from twjax.evaluation.records import not_set_aside, rollbacks
 from twjax.progress import say
 from twjax.report.decisions import telling
+from twjax.report.evaluations import Told
 from twjax.report.tail import Tail
 from twjax.report.trackers import Tracker, open_tracker
 from twjax.storage import read_json, read_json_lines, sha256_json, write_json
@@ -40,13 +41,13 @@ _TOGETHER = 500
 _LABELS = ("kind", "step", "task", "train_tokens", "time")
 
 
-def points(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yields the names and values of what a record of the log measured.
+def points(record: dict[str, Any], name: str | None = None) -> Iterator[tuple[str, float]]:
+    """Yields the names and values of what a record of the log measured, `name` being its series'.
 
     A value that is no finite number is left out.
     """
     kind = record.get("kind")
-    prefix = "train" if kind == "train" else f"{kind}/{record.get('task')}"
+    prefix = "train" if kind == "train" else f"{kind}/{name or record.get('task')}"
     for key, value in record.items():
         if key in _LABELS or isinstance(value, bool):
             continue
@@ -80,27 +81,23 @@ class Sent:
     samples: int = -1
     evaluated: dict[str, list[int]] = dataclasses.field(default_factory=dict)
 
-    def has(self, record: dict[str, Any]) -> bool:
-        """Whether a record was sent."""
+    def has(self, record: dict[str, Any], name: str) -> bool:
+        """Whether a record was sent, of the series with this name."""
         if record["kind"] == "train":
             return record["step"] <= self.step
-        return record["step"] in self.evaluated.get(_series(record), ())
+        return record["step"] in self.evaluated.get(f"{record['kind']}/{name}", ())
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, record: dict[str, Any], name: str) -> None:
         """Notes a record."""
         if record["kind"] == "train":
             self.step = record["step"]
         else:
-            self.evaluated.setdefault(_series(record), []).append(record["step"])
+            self.evaluated.setdefault(f"{record['kind']}/{name}", []).append(record["step"])
 
     @property
     def last(self) -> int:
         """The last step of which anything was sent."""
         return max([self.step, *(step for steps in self.evaluated.values() for step in steps)])
-
-
-def _series(record: dict[str, Any]) -> str:
-    return f"{record['kind']}/{record.get('task')}"
 
 
 class Sender:
@@ -121,6 +118,7 @@ class Sender:
         self._logs = [Tail(run_dir / name) for name in ("metrics.jsonl", "evaluations.jsonl")]
         self._ledger = Tail(run_dir / "ledger.jsonl")
         self._events: list[dict[str, Any]] = []
+        self._series = Told()
         self._steps: set[int] = set()
         # Steps of the run's own evaluations that its log has.
         self._evaluated: set[int] = set()
@@ -176,13 +174,13 @@ class Sender:
             self._open()
         self._configure(identity)
         count = pending = 0
-        for record in records:
-            if "kind" not in record or self._sent.has(record):
+        for series, record in records:
+            if "kind" not in record or self._sent.has(record, series):
                 continue
-            for name, value in points(record):
+            for name, value in points(record, series):
                 self._scalar(name, value, record["step"])
                 pending += 1
-            self._sent.add(record)
+            self._sent.add(record, series)
             count += 1
             if pending >= _TOGETHER:
                 self._flush()
@@ -195,8 +193,11 @@ class Sender:
         self._flush()
         return count
 
-    def _records(self) -> list[dict[str, Any]]:
-        """Returns what is new in the logs, without what is of steps that the run has left."""
+    def _records(self) -> list[tuple[str, dict[str, Any]]]:
+        """Returns what is new in the logs, without what is of steps that the run has left.
+
+        Each record comes with the name of its series.
+        """
         back = rollbacks(e for e in self._events if isinstance(e.get("step"), int))
         # Read later, when they are set aside: the file is another one then.
         left = min((step for _, step in not_set_aside(self._run_dir, back)), default=math.inf)
@@ -206,7 +207,7 @@ class Sender:
         records = [r for r in own.records if isinstance(r.get("step"), int)]
         self._evaluated |= {r["step"] for r in records if r.get("kind") != "train"}
         late = [r for r in beside.records if isinstance(r.get("step"), int) and r["step"] <= left]
-        return records + late
+        return self._series.named(records, late)
 
     def _open(self) -> None:
         self._folder.mkdir(exist_ok=True)

@@ -8,7 +8,8 @@ import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
-from twjax.report.read import BESIDE, RunLog
+from twjax.report.evaluations import is_beside
+from twjax.report.read import RunLog
 from twjax.report.scale import change_percent, compact, fixed
 
 # A change that the report would print as 0.0% is neither learnt nor forgotten.
@@ -171,7 +172,7 @@ def compare(runs: Sequence[RunLog], roles: Roles | None = None) -> Comparison:
     both = sorted(set(roles.learnt) & set(roles.protected))
     if both:
         raise ValueError(f"domain {both[0]!r} is named as learnt and as protected; choose one.")
-    own = [task for task in tasks if not task.endswith(BESIDE)]
+    own = [task for task in tasks if not is_beside(task)]
     taiwan = tuple(task for task in own if task.startswith("tw_"))
     learnt = roles.learnt or tuple(task for task in taiwan if task not in roles.protected)
     others = tuple(task for task in own if task not in learnt and task not in taiwan)
@@ -219,7 +220,7 @@ def _find(
 def headline(comparison: Comparison, run: RunLog) -> str:
     """Returns one run's story in a sentence or two."""
     # What `twjax eval` took on other rows is a domain that is there already.
-    changes = [c for c in comparison.changes(run) if not c.task.endswith(BESIDE)]
+    changes = [c for c in comparison.changes(run) if not is_beside(c.task)]
     done = f"After {run.last_step:,} steps"
     tokens = run.tokens_at(run.last_step)
     if tokens > 0:

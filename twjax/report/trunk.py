@@ -7,6 +7,7 @@ import os
 import pathlib
 from typing import Any
 
+from twjax.report.evaluations import Series, size_of
 from twjax.report.read import Evaluated, RunLog, by_name, read_run, row_columns
 from twjax.training.history import handed_on
 
@@ -83,15 +84,15 @@ def _joined(earlier: Evaluated, own: Evaluated, until: int) -> Evaluated:
     for key, points in earlier.items():
         kept = {step: record for step, record in points.items() if step <= until}
         here = own.get(key)
-        # Bits per byte of other held-out rows aren't the same measure.
-        same = not (here and kept and key[0] == "eval") or _bytes(here) == _bytes(kept)
+        # What was measured on other rows or questions isn't the same measure.
+        same = not (here and kept) or _size(here) == _size(kept)
         if kept and same:
             found[key] = kept | (here or {})
     return found
 
 
-def _bytes(points: dict[int, dict[str, Any]]) -> Any:
-    return points[min(points)].get("bytes")
+def _size(points: dict[int, dict[str, Any]]) -> int | None:
+    return size_of(points[min(points)])
 
 
 def _with_baseline(run: RunLog) -> Evaluated:
@@ -99,8 +100,8 @@ def _with_baseline(run: RunLog) -> Evaluated:
     found = dict(run.evaluated)
     known = run.history.baseline if isinstance(run.history.baseline, dict) else {}
     for task, bits in known.items():
-        key = ("eval", task, 0)
+        key = Series("eval", task)
         if key in found:
-            rows = {"bits_per_byte": bits, "bytes": _bytes(found[key])}
+            rows = {"kind": "eval", "bits_per_byte": bits, "bytes": _size(found[key])}
             found[key] = {0: rows} | found[key]
     return found

@@ -11,13 +11,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from twjax.config import ConfigError, Loaded, Run, load
 from twjax.config.data import When
 from twjax.config.sweep import decay_bindings, shared
 from twjax.sweeps.points import Point, point_name, refuse_twins
 from twjax.sweeps.results import Results
+from twjax.training import ledger
 
 CANDIDATE, NONE = "candidate", "none"
 
@@ -51,6 +53,31 @@ class Trunk:
             pathlib.Path(folder), int(step), str(config), load(Run, [config], list(bindings))
         )
 
+    def refuse_steered(self) -> None:
+        """Raises ConfigError where a budget sets shares: a candidate would not have its own."""
+        budget, events = self.run.value.budget, ledger.read(self.folder)
+        # What was tried before without a checkpoint decides nothing.
+        begun = max((n for n, event in enumerate(events) if event["event"] == "start"), default=0)
+        if budget is not None and budget.mode == "steer":
+            why = "Budget.mode is 'steer', so branches would"
+        elif any(_steers(event, self.step) for event in events[begun:]):
+            why = "a forgetting budget has set its shares of replay, so branches would"
+        else:
+            return
+        raise ConfigError(
+            f"{self.folder}: {why} read the shares that the budget sets, not --share of a "
+            "candidate. Probe from a run with Budget.mode = 'observe', or without a budget."
+        )
+
+
+def _steers(event: Mapping[str, Any], step: int) -> bool:
+    """Whether an event of a ledger sets the shares that are read after a step."""
+    if event["event"] == "branch":
+        return any(_steers(other, step) for other in event["events"])
+    looks = event["event"] in ("budget", "roll_back")
+    action = event.get("look", event).get("action") if looks else None
+    return action not in (None, "observe", "hold") and event["step"] <= step
+
 
 def branches(
     trunk: Trunk,
@@ -75,9 +102,11 @@ def branches(
             f"{trunk.config}: Schedule.kind ({trunk.run.value.schedule.kind!r}) has no decay of "
             "its own to probe with; the trunk must be a 'wsd' or 'infinite' run."
         )
+    trunk.refuse_steered()
     stages = trunk.run.value.data.mixture.stages
-    before = tuple((start, w) for start, w in stages if start != "decay" and start < trunk.step)
-    now = stages[-1][1] if stages[-1][0] == "decay" else before[-1][1]
+    begun = tuple((start, w) for start, w in stages if start != "decay" and start <= trunk.step)
+    now = stages[-1][1] if stages[-1][0] == "decay" else begun[-1][1]
+    before = tuple((start, w) for start, w in begun if start < trunk.step)
     points = []
     for candidate in (NONE, *candidates):
         mixed: tuple[tuple[When, dict[str, float]], ...] = ((trunk.step, now),)
@@ -98,17 +127,21 @@ def branches(
 
 
 def table(results: Results) -> list[tuple[str, ...]]:
-    """Returns lines, the header first: last values by domain, and what each candidate changes."""
+    """Returns lines, the header first: last values by domain, and what each candidate changes.
+
+    Branches that aren't finished are compared with nothing: their last value may be the trunk's.
+    """
     names = results.outcomes
-    plain = next((p for p in results.points if p.settings.get(CANDIDATE) == NONE), None)
-    lines: list[tuple[str, ...]] = [(CANDIDATE, *names)]
+    plain = next((p for p in results.finished if p.settings.get(CANDIDATE) == NONE), None)
+    lines: list[tuple[str, ...]] = [(CANDIDATE, "state", *names)]
     for point in results.points:
         cells = []
+        compared = plain if point is not plain and point.state == "finished" else None
         for name in names:
-            value, other = point.last(name), plain.last(name) if plain else math.nan
+            value, other = point.last(name), compared.last(name) if compared else math.nan
             cell = "–" if math.isnan(value) else f"{value:.4f}"
-            if point is not plain and not math.isnan(value - other):
+            if not math.isnan(value - other):
                 cell += f" ({value - other:+.4f})"
             cells.append(cell)
-        lines.append((str(point.settings[CANDIDATE]), *cells))
+        lines.append((str(point.settings[CANDIDATE]), point.state, *cells))
     return lines

@@ -20,8 +20,8 @@ SKIPPED = 0.4
 class Forecast:
     """One task under a law: the runs that it was fitted to, and what it says.
 
-    `asked` are the predictions at shares that were asked for, with the losses of the runs that
-    have them; `left_out` those of each fitted run by the others.
+    `asked` are the predictions at shares that were asked for, with the losses of the runs that were
+    held out; `left_out` those of each fitted run by the others.
     """
 
     task: str
@@ -30,6 +30,10 @@ class Forecast:
     fit: Fit
     asked: list[tuple[Prediction, float | None]]
     left_out: list[tuple[Prediction, float]]
+
+    def fits(self, share: float) -> bool:
+        """Whether the law was fitted to a run with this share."""
+        return any(_near(curve.share, share) for curve in self.fitted)
 
 
 def runs_of(results: Results, share: str, where: Mapping[str, str]) -> list[tuple[float, Result]]:
@@ -77,7 +81,7 @@ def curves(
     runs: Sequence[tuple[float, Result]], task: str, *, until: int | None = None
 ) -> list[Curve]:
     """Returns the course of a task in each run, without its beginning; `until` is a last step."""
-    found = []
+    found, size = [], None
     for share, point in runs:
         outcome = point.outcomes.get(task)
         if outcome is None or outcome.unit != "bits_per_byte":
@@ -85,13 +89,24 @@ def curves(
             raise ConfigError(
                 f"--task {task}: {point.name} was evaluated on {', '.join(known) or 'nothing'}."
             )
+        size = size if found else outcome.size
         last = outcome.steps[-1] if until is None else until
         places = [i for i, s in enumerate(outcome.steps) if SKIPPED * last <= s <= last and s > 0]
         if not places or not outcome.tokens:
             raise ConfigError(f"{point.name}: has no evaluation of {task} after its beginning.")
+        if outcome.size != size:
+            raise ConfigError(
+                f"{task}: {point.name} was evaluated on {_bytes(outcome.size)} of text, "
+                f"{runs[0][1].name} on {_bytes(size)}; a law needs one measure. Evaluate all "
+                "points on the same rows."
+            )
         tokens = tuple(outcome.tokens[i] for i in places)
         found.append(Curve(share, tokens, tuple(outcome.values[i] for i in places)))
     return found
+
+
+def _bytes(size: int | None) -> str:
+    return "an unknown number of bytes" if size is None else f"{size:,} bytes"
 
 
 def forecast(
@@ -126,7 +141,8 @@ def forecast(
                 f"{max(found.shares):g}); a law isn't to be trusted there. Run a point beyond it."
             )
         prediction = found.predict(value, level)
-        ran = [curve.losses[-1] for curve in every if _near(curve.share, value)]
+        hidden = any(_near(value, share) for share in held_out)
+        ran = [curve.losses[-1] for curve in every if hidden and _near(curve.share, value)]
         answers += [(prediction, loss) for loss in ran] or [(prediction, None)]
     return Forecast(task, share, fitted, found, answers, laws.left_out(fitted, law, level))
 
@@ -135,20 +151,25 @@ def _near(one: float, other: float) -> bool:
     return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
 
 
+# From a share to another.
+Range = tuple[float, float]
+
+
 @dataclasses.dataclass(frozen=True)
 class Enough:
-    """How much replay a task's allowance needs: by the law, and with its whole error bar.
+    """Which shares keep what tasks are allowed: by the law, and with its whole error bar.
 
-    None: more than was run. `baseline` is the loss at step 0, `least` the least share that was run,
-    below which nothing is known.
+    `allowed` is {task: rise} and `baselines` the losses at step 0 that they may rise over.
+    `between` are the least and the greatest share that were run: nothing is known beyond them.
+    None: no share between them does. `rising` is whether losses rise with the share, for each task.
     """
 
-    task: str
-    allowed: float
-    baseline: float
-    least: float
-    share: float | None
-    safe: float | None
+    allowed: dict[str, float]
+    baselines: dict[str, float]
+    between: Range
+    rising: tuple[bool, ...]
+    share: Range | None
+    safe: Range | None
 
 
 def enough(
@@ -160,22 +181,29 @@ def enough(
     held_out: Sequence[float] = (),
     level: float = 0.9,
 ) -> list[Enough]:
-    """Returns the smallest share for each {task: rise over step 0 in bits per byte}."""
-    found = []
-    for task, rise in allowed.items():
-        fit = forecast(runs, share, task, law=law, held_out=held_out, level=level).fit
-        first = baseline(runs, task)
-        found.append(
-            Enough(
-                task,
-                rise,
-                first,
-                min(fit.shares),
-                laws.smallest_share(fit, first + rise, None),
-                laws.smallest_share(fit, first + rise, level),
-            )
+    """Returns what keeps each of {task: rise over step 0 in bits per byte}, and last all of them.
+
+    Some losses may fall and others rise with the share, so all are looked at together.
+    """
+    fits = {
+        task: forecast(runs, share, task, law=law, held_out=held_out, level=level).fit
+        for task in allowed
+    }
+    first = {task: baseline(runs, task) for task in allowed}
+
+    def of(tasks: Sequence[str]) -> Enough:
+        limits = [(fits[task], first[task] + allowed[task]) for task in tasks]
+        shares = [share for fit, _ in limits for share in fit.shares]
+        return Enough(
+            {task: allowed[task] for task in tasks},
+            {task: first[task] for task in tasks},
+            (min(shares), max(shares)),
+            tuple(fit.rising for fit, _ in limits),
+            laws.kept(limits, None),
+            laws.kept(limits, level),
         )
-    return found
+
+    return [*(of([task]) for task in allowed), of(list(allowed))]
 
 
 def baseline(runs: Sequence[tuple[float, Result]], task: str) -> float:
@@ -190,29 +218,41 @@ def baseline(runs: Sequence[tuple[float, Result]], task: str) -> float:
     return sum(starts) / len(starts)
 
 
-def critical(
-    runs: Sequence[tuple[float, Result]], allowed: Mapping[str, float]
-) -> tuple[list[tuple[float, float | None]], Critical | None]:
-    """Returns (tokens, critical ratio of new text) of each evaluation, and their law.
+@dataclasses.dataclass(frozen=True)
+class Ratios:
+    """The critical ratio of new text at (tokens) of each evaluation, and its law.
 
-    The ratio is the greatest share of new text that keeps all allowances by the share law fitted
-    to the losses of that evaluation; None where it lies beyond the shares that were run. There is
-    no law where fewer than five are within.
+    None: no share that was run keeps all allowances. Ratios are at most `greatest`, which the least
+    share that was run leaves: there it may be more. Fewer than five others have no law.
     """
+
+    table: list[tuple[float, float | None]]
+    greatest: float
+    law: Critical | None
+
+
+def critical(
+    runs: Sequence[tuple[float, Result]],
+    allowed: Mapping[str, float],
+    *,
+    held_out: Sequence[float] = (),
+) -> Ratios:
+    """Returns the greatest share of new text that keeps all allowances, at each evaluation.
+
+    It is that of the share law fitted to the losses of the evaluation, without the held-out shares.
+    """
+    first = {task: baseline(runs, task) for task in allowed}
+    runs = [run for run in runs if not any(_near(run[0], value) for value in held_out)]
+    greatest = 1 - min(share for share, _ in runs)
     task = next(iter(allowed))
     steps = [s for s in runs[0][1].outcomes[task].steps if s > 0]
     table: list[tuple[float, float | None]] = []
     for step in steps[int(len(steps) * SKIPPED) :]:
-        needed: list[float | None] = []
-        for name, rise in allowed.items():
-            until = curves(runs, name, until=step)
-            fit = laws.fit(until, "share")
-            needed.append(laws.smallest_share(fit, baseline(runs, name) + rise, None))
-            tokens = until[0].tokens[-1]
-        known = [share for share in needed if share is not None]
-        lowest = min(share for share, _ in runs)
-        inside = len(known) == len(needed) and max(known) > lowest
-        table.append((tokens, 1 - max(known) if inside else None))
-    ratios = [(tokens, ratio) for tokens, ratio in table if ratio is not None]
-    law = laws.critical_law(*zip(*ratios, strict=True)) if len(ratios) >= 5 else None
-    return table, law
+        until = {name: curves(runs, name, until=step) for name in allowed}
+        limits = [(laws.fit(until[name], "share"), first[name] + allowed[name]) for name in allowed]
+        shares = laws.kept(limits, None)
+        tokens = until[task][0].tokens[-1]
+        table.append((tokens, None if shares is None else 1 - shares[0]))
+    inside = [(t, ratio) for t, ratio in table if ratio is not None and ratio < greatest - 1e-9]
+    law = laws.critical_law(*zip(*inside, strict=True)) if len(inside) >= 5 else None
+    return Ratios(table, greatest, law)

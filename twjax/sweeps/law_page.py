@@ -13,22 +13,26 @@ from twjax.report.chart import Axis, Line, line_chart
 from twjax.report.frame import clean
 from twjax.report.scale import Curve, fixed
 from twjax.storage import atomic_writer
-from twjax.sweeps.forecast import Enough, Forecast
-from twjax.sweeps.laws import STEEPEST, Critical
+from twjax.sweeps.forecast import Enough, Forecast, Range, Ratios
+from twjax.sweeps.laws import STEEPEST
 
 PAGE = "law.html"
-# More than line charts mark with dots, so that a law is a line and runs are dots.
+# More than line charts mark with dots, so that a law is a line without any.
 PLACES = 60
 
 Lines = list[tuple[str, ...]]
 
 
 def predictions(forecasts: Sequence[Forecast]) -> Lines:
-    """Returns lines of what was asked for, the header first; "inside" is whether a run agrees."""
+    """Returns lines of what was asked for, the header first.
+
+    "inside" is whether a run agrees that the law was not fitted to; "fitted": it was.
+    """
     lines: Lines = [("task", "share", "predicted", "error bar", "observed", "off", "inside")]
     for forecast in forecasts:
         for prediction, loss in forecast.asked:
-            seen = ("–", "–", "–") if loss is None else (
+            fitted = "fitted" if forecast.fits(prediction.share) else "–"
+            seen = ("–", "–", fitted) if loss is None else (
                 f"{loss:.4f}",
                 f"{loss - prediction.mean:+.4f}",
                 "yes" if prediction.holds(loss) else "NO",
@@ -62,31 +66,49 @@ def checks(forecasts: Sequence[Forecast], level: float) -> list[str]:
 
 
 def needs(found: Sequence[Enough], share: str, level: float) -> list[str]:
-    """Returns a line a task, and one for all: how much keeps what is allowed."""
-    least = max(one.least for one in found)
-
-    def said(values: Sequence[float | None]) -> str:
-        known = [value for value in values if value is not None]
-        if len(known) < len(values):
-            return "more than was run"
-        return f"{max(known):.3f}" if max(known) > least else f"{least:g} or less"
-
-    lines = [
-        f"{one.task} may rise by {one.allowed:g} over {one.baseline:.4f}: {share} by the law "
-        f"{said([one.share])}, with its {level:.0%} error bar {said([one.safe])}"
-        for one in found
-    ]
-    law, sure = said([one.share for one in found]), said([one.safe for one in found])
+    """Returns a line a task, and one for all, which is the last of `found`: how much keeps what is
+    allowed."""
+    *each, together = found
+    lines = []
+    for one in each:
+        [(task, rise)] = one.allowed.items()
+        lines.append(
+            f"{task} may rise by {rise:g} over {one.baselines[task]:.4f}: {share} by the law "
+            f"{_said(one, one.share)}, with its {level:.0%} error bar {_said(one, one.safe)}"
+        )
+    law, sure = _said(together, together.share), _said(together, together.safe)
     return [*lines, f"all of them: {share} by the law {law}, with error bars {sure}"]
 
 
-def ratios(table: Sequence[tuple[float, float | None]], law: Critical | None) -> list[str]:
+def _said(one: Enough, found: Range | None) -> str:
+    """Returns which shares keep what is allowed, in words; more and less replay may both harm."""
+    if found is None:
+        if len(set(one.rising)) > 1:
+            return "none of those that were run"
+        return "less than was run" if one.rising[0] else "more than was run"
+    low, high = found
+    least, most = one.between
+    if low > least and high < most:
+        return f"{low:.3f} to {high:.3f}"
+    if low > least:
+        return f"{low:.3f}" if not any(one.rising) else f"{low:.3f} or more"
+    if high < most:
+        return f"up to {high:.3f}"
+    if not any(one.rising):
+        return f"{least:g} or less"
+    return f"up to {most:g} or more" if all(one.rising) else f"any from {least:g} to {most:g}"
+
+
+def ratios(found: Ratios) -> list[str]:
     """Returns lines on the critical ratio of new text, by tokens."""
     cells = ["greatest share of new text that keeps all of them, by the law at each evaluation:"]
-    cells += [
-        f"{tokens:,.0f} tokens: {'beyond what was run' if r is None else f'{r:.1%}'}"
-        for tokens, r in table
-    ]
+    for tokens, ratio in found.table:
+        if ratio is None:
+            said = "none of those that were run"
+        else:
+            said = f"{ratio:.1%}" + (" or more" if ratio > found.greatest - 1e-9 else "")
+        cells.append(f"{tokens:,.0f} tokens: {said}")
+    law = found.law
     if law is None:
         return [*cells, "fewer than five are within what was run: no law of them over tokens."]
     first, slope, power = law.parameters
@@ -138,7 +160,7 @@ def _chart(forecast: Forecast, level: float) -> str:
     runs = sorted((curve.share, curve.losses[-1]) for curve in forecast.fitted)
     lines = [
         Line("law", law, 0),
-        Line("runs", Curve([x for x, _ in runs], [y for _, y in runs]), 1),
+        Line("runs", Curve([x for x, _ in runs], [y for _, y in runs]), 1, joined=False),
     ]
     held = [(p.share, loss) for p, loss in forecast.asked if loss is not None]
     for share, loss in held:

@@ -306,23 +306,31 @@ def _jacobian(law: Law, p: Array, x: Array, d: Array) -> Array:
     return np.stack(columns, -1)
 
 
-def smallest_share(
-    found: Fit, most: float, level: float | None = 0.9, step: float = 0.001
-) -> float | None:
-    """Returns the smallest share, of those between the runs', whose loss stays below `most`.
+def kept(
+    limits: Sequence[tuple[Fit, float]], level: float | None = 0.9, step: float = 0.001
+) -> tuple[float, float] | None:
+    """Returns the first range of shares, of those between the runs', that keeps all limits.
 
-    With a level the whole error bar must; with None the law's own value. None: no share does.
+    Each is a fit and the most that its loss may be. With a level the whole error bar must be below
+    it; with None the law's own value. None: no share keeps them all.
     """
-    low, high = min(found.shares), max(found.shares)
-    for share in np.arange(low, high + step / 2, step):
-        if level is None:
-            loss = float(found.losses([share])[0])
-        else:
-            prediction = found.predict(float(share), level)
-            loss = prediction.mean + prediction.error
-        if loss <= most:
-            return float(share)
-    return None
+    low = max(min(found.shares) for found, _ in limits)
+    high = min(max(found.shares) for found, _ in limits)
+    first = last = None
+    for share in (*np.arange(low, high - step / 2, step).tolist(), high):
+        if all(_bound(found, share, level) <= most for found, most in limits):
+            first, last = share if first is None else first, share
+        elif first is not None:
+            break
+    return None if first is None or last is None else (first, last)
+
+
+def _bound(found: Fit, share: float, level: float | None) -> float:
+    """Returns the loss at a share, or with a level the end of its error bar."""
+    if level is None:
+        return float(found.losses([share])[0])
+    prediction = found.predict(share, level)
+    return prediction.mean + prediction.error
 
 
 @dataclasses.dataclass(frozen=True)

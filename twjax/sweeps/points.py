@@ -51,11 +51,20 @@ def expand(sweep: Sweep) -> list[Point]:
                 stages = shared(run.value.data.mixture.stages, shares, sweep.parts)
                 overrides.append(f"Mixture.stages = {stages!r}")
                 run = load(Run, [config], overrides)
+                _refuse_steered(run.value)
         except ValueError as error:
             raise ConfigError(f"Point {name}: {error}") from error
         points.append(Point(name, settings, tuple(shares), config, tuple(overrides), run))
     refuse_twins(points)
     return points
+
+
+def _refuse_steered(run: Run) -> None:
+    if run.budget is not None and run.budget.mode == "steer":
+        raise ConfigError(
+            "Budget.mode is 'steer', which sets other shares than Sweep.shares; set it to "
+            "'observe' in Sweep.fixed, or Run.budget to None."
+        )
 
 
 def refuse_twins(points: Sequence[Point]) -> None:

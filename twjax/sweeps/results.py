@@ -7,10 +7,12 @@ import dataclasses
 import io
 import math
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from twjax.storage import atomic_writer, read_json, read_json_lines, write_json
+from twjax.report.evaluations import Series, names, size_of
+from twjax.report.read import number, read_run
+from twjax.storage import atomic_writer, read_json, write_json
 from twjax.sweeps.points import Point
 from twjax.sweeps.runner import Status
 
@@ -23,16 +25,24 @@ KINDS = {
     "probes": ("right", False, " right"),
 }
 
+# By step, the records of each measure.
+Measured = dict[Series, dict[int, dict[str, Any]]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """One thing that was measured, at steps rising; `tokens` are those trained on, or empty."""
+    """One thing that was measured, at steps rising; `tokens` are those trained on, or empty.
+
+    `size` counts what it was measured on at the last of them, as the records say (None: they
+    don't): bytes of text, questions, pairs or probes.
+    """
 
     less: bool
     unit: str
     steps: list[int]
     tokens: list[float]
     values: list[float]
+    size: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +98,9 @@ def collect(
     name: str, folder: pathlib.Path, points: Sequence[Point], states: Mapping[str, Status]
 ) -> Results:
     """Reads what the points have logged so far."""
+    measured = {point.name: _measured(folder / point.name) for point in points}
+    # Of all points together, so that a measure has one name wherever it was taken.
+    called = names(series for found in measured.values() for series in found)
     return Results(
         name,
         [
@@ -96,7 +109,7 @@ def collect(
                 point.settings,
                 point.shares,
                 states[point.name].state,
-                outcomes(folder / point.name),
+                _outcomes(measured[point.name], called),
             )
             for point in points
         ],
@@ -105,31 +118,33 @@ def collect(
 
 def outcomes(run_dir: pathlib.Path) -> dict[str, Outcome]:
     """Returns what a run has measured, by name; the last record of a step holds."""
-    found: dict[str, dict[int, tuple[float, float]]] = {}
-    kinds: dict[str, str] = {}
-    for record in _records(run_dir):
-        kind = record.get("kind")
-        if kind not in KINDS:
-            continue
-        field, _, more = KINDS[kind]
-        name = f"{record['task']}{more}"
-        kinds[name] = kind
-        value, tokens = record.get(field), record.get("train_tokens", math.nan)
-        if isinstance(value, (int, float)):
-            found.setdefault(name, {})[record["step"]] = (float(tokens), float(value))
+    measured = _measured(run_dir)
+    return _outcomes(measured, names(measured))
+
+
+def _measured(run_dir: pathlib.Path) -> Measured:
+    if not (run_dir / "metrics.jsonl").is_file():
+        return {}
+    return {s: steps for s, steps in read_run(run_dir).evaluated.items() if s.kind in KINDS}
+
+
+def _outcomes(measured: Measured, called: Mapping[Series, str]) -> dict[str, Outcome]:
     result = {}
-    for name, points in found.items():
-        steps = sorted(points)
-        field, less, _ = KINDS[kinds[name]]
-        tokens, values = [points[s][0] for s in steps], [points[s][1] for s in steps]
-        known = all(map(math.isfinite, tokens))
-        result[name] = Outcome(less, field, steps, tokens if known else [], values)
+    for series, records in measured.items():
+        field, less, more = KINDS[series.kind]
+        known = {s: r for s, r in records.items() if isinstance(r.get(field), (int, float))}
+        if not known:
+            continue
+        tokens = [number(r.get("train_tokens")) for r in known.values()]
+        result[called[series] + more] = Outcome(
+            less,
+            field,
+            list(known),
+            tokens if all(map(math.isfinite, tokens)) else [],
+            [float(r[field]) for r in known.values()],
+            size_of(known[max(known)]),
+        )
     return result
-
-
-def _records(run_dir: pathlib.Path) -> Iterable[dict[str, Any]]:
-    yield from read_json_lines(run_dir / "metrics.jsonl")
-    yield from read_json_lines(run_dir / "evaluations.jsonl")
 
 
 def write(results: Results, folder: pathlib.Path) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, Literal
 
-from twjax.config import ConfigError, Run, load
+from twjax.config import Change, ConfigError, Run, load, other_results
 from twjax.progress import Progress, say
 from twjax.storage import local_folder
 from twjax.sweeps.points import Point
@@ -27,6 +27,9 @@ from twjax.training import ledger
 State = Literal["waiting", "running", "finished", "failed", "stopped"]
 FIELDS = ("config", "run_dir", "overrides", "name", "slot")
 LOGS = "logs"
+# In LOGS, of each point: where it was started.
+SLOT = ".slot"
+CONFIG = "config.gin"
 LAST_LINES = 6
 
 
@@ -76,22 +79,47 @@ def check_template(template: str) -> None:
 
 def is_finished(point: Point, run_dir: pathlib.Path) -> bool:
     """Whether the run's ledger ends with "finish" under the configuration of the point."""
-    frozen = run_dir / "config.gin"
-    if not frozen.is_file():
+    if not (run_dir / CONFIG).is_file():
         return False
     events = ledger.read(run_dir)
     if not events or events[-1]["event"] != "finish":
         return False
-    return load(Run, [frozen]).value == point.run.value
+    return not _changes(point, run_dir)
+
+
+def refuse_edited(points: Sequence[Point], folder: pathlib.Path) -> None:
+    """Raises ConfigError where a point was begun with other settings than it has now.
+
+    It would go on from its checkpoint and be neither the one run nor the other.
+    """
+    edited = {
+        point.name: found for point in points if (found := _changes(point, folder / point.name))
+    }
+    if edited:
+        name, changes = next(iter(edited.items()))
+        others = len(edited) - 1
+        more = f" (and {others} more point{'s' * (others > 1)})" if others else ""
+        listing = "; ".join(f"{c.path} {c.old!r} -> {c.new!r}" for c in changes)
+        raise ConfigError(
+            f"{folder / name}: was begun with other settings: {listing}{more}. Use another "
+            f"--output, or delete the point{'s' * bool(others)}."
+        )
+
+
+def _changes(point: Point, run_dir: pathlib.Path) -> list[Change]:
+    """Returns what differs from the configuration that the point's run has, if it matters."""
+    frozen = run_dir / CONFIG
+    return other_results(load(Run, [frozen]).value, point.run.value) if frozen.is_file() else []
 
 
 class Runner:
     """Runs the points of a sweep in `folder`, up to `jobs` at a time.
 
     A point that has finished isn't started, and one that was stopped or killed goes on, as the
-    training command does by itself; one that another process still trains is waited for. `changed`
-    is called whenever a point ends. SIGTERM, SIGHUP and Ctrl-C are passed on, so that runs save;
-    at a second Ctrl-C they are killed.
+    training command does by itself; one that another process still trains is waited for, and is one
+    of the `jobs` until it ends, in the slot that it was started in. `changed` is called whenever a
+    point ends. SIGTERM, SIGHUP and Ctrl-C are passed on, so that runs save; at a second Ctrl-C they
+    are killed.
     """
 
     def __init__(
@@ -129,26 +157,27 @@ class Runner:
                 ended = [slot for slot, (_, process) in running.items() if _over(process)]
                 for slot in ended:
                     point, process = running.pop(slot)
-                    if process.returncode and _is_trained(self.folder / point.name):
-                        # What a killed sweep left had not taken its lock when this one looked.
+                    if process.returncode and _is_held(self.folder / point.name / ".lock"):
+                        # What was left elsewhere had not taken its lock when this one looked.
                         waiting.append(point)
-                        self._say_waiting(point)
+                        self._say_waiting(point.name)
                         continue
                     self._note(point, process.returncode)
                     progress.update(note=point.name)
                 told = self.asked
+                free = len(running) < self.jobs and not told
+                left = self._left(list(waiting)) if waiting and free else {}
                 for point in list(waiting):
-                    if len(running) >= self.jobs or told:
+                    if len(running) + len(left) >= self.jobs or told:
                         break
-                    run_dir = self.folder / point.name
-                    if _is_trained(run_dir):
-                        self._say_waiting(point)
+                    if point.name in left:
                         continue
                     waiting.remove(point)
-                    if is_finished(point, run_dir):
+                    if is_finished(point, self.folder / point.name):
                         self._is_done(point, progress)
                         continue
-                    slot = next(n for n in range(self.jobs) if n not in running)
+                    taken = {*running, *left.values()}
+                    slot = next(n for n in range(self.jobs) if n not in taken)
                     running[slot] = point, self._start(point, slot)
                 time.sleep(0.1)
                 self._pass_on(running, told)
@@ -159,22 +188,49 @@ class Runner:
         self.states[point.name] = Status("finished")
         progress.update(note=f"{point.name} was finished")
 
-    def _say_waiting(self, point: Point) -> None:
-        if point.name not in self.elsewhere:
-            self.elsewhere.add(point.name)
-            self.states[point.name] = Status("running")
-            say(f"{point.name}: another process trains it; its end is waited for.")
+    def _left(self, waiting: Sequence[Point]) -> dict[str, int | None]:
+        """Returns the points that processes of another sweep run, with their slots if known.
+
+        They may be points that the sweep no longer has.
+        """
+        found: dict[str, int | None] = {}
+        for mark in (self.folder / LOGS).glob(f"*{SLOT}"):
+            name = mark.name.removesuffix(SLOT)
+            if (name not in self.states or any(point.name == name for point in waiting)) and (
+                _is_held(mark)
+            ):
+                text = mark.read_text()
+                found[name] = int(text) if text.isdigit() else None
+        for point in waiting:
+            if point.name not in found and _is_held(self.folder / point.name / ".lock"):
+                found[point.name] = None
+        for name in found:
+            self._say_waiting(name)
+        return found
+
+    def _say_waiting(self, name: str) -> None:
+        if name not in self.elsewhere:
+            self.elsewhere.add(name)
+            if name in self.states:
+                self.states[name] = Status("running")
+            say(f"{name}: another process trains it; its end is waited for.")
 
     def _start(self, point: Point, slot: int) -> subprocess.Popen[bytes]:
         words = command(point, self.folder / point.name, self.template, slot)
         # Points of one shape compile once.
         environment = {"JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled")} | os.environ
         self.states[point.name] = Status("running")
-        with (self.folder / LOGS / f"{point.name}.log").open("ab") as log:
+        log = self.folder / LOGS / f"{point.name}.log"
+        with log.open("ab") as told, (self.folder / LOGS / f"{point.name}{SLOT}").open("w") as mark:
+            # What is started holds this lock to its end: the next sweep learns of it, and where,
+            # should this one be killed.
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mark.write(str(slot))
+            mark.flush()
             # In a session of its own, so that a Ctrl-C of the terminal reaches it once, from here.
             process = subprocess.Popen(
-                words, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                env=environment, start_new_session=True,
+                words, stdout=told, stderr=told, stdin=subprocess.DEVNULL,
+                env=environment, start_new_session=True, pass_fds=(mark.fileno(),),
             )  # fmt: skip
         if self.template is None and self.jobs > 1:
             _pin(process.pid, slot, self.jobs)
@@ -247,9 +303,8 @@ def _only_one(folder: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def _is_trained(run_dir: pathlib.Path) -> bool:
-    """Whether a process trains this run: one that outlived a sweep that was killed."""
-    path = run_dir / ".lock"
+def _is_held(path: pathlib.Path) -> bool:
+    """Whether a process holds a lock on a file."""
     if not path.exists():
         return False
     with path.open("a") as lock:
