@@ -1,4 +1,4 @@
-"""What a TPU's compiler is given: the generation's table, what a run adds, what is known against it."""
+"""What a TPU's compiler is given, what a run adds, and what is known against it."""
 
 from __future__ import annotations
 
@@ -38,6 +38,10 @@ def test_a_combination_that_was_wrong_is_named_where_it_was():
     both = fused | {"xla_tpu_overlap_compute_collective_tc": "true"}
     assert not tpu.dangers("TPU v6 lite", fused)
     (found,) = tpu.dangers("TPU v6 lite", both)
+    options, warning = tpu.told(device("TPU v6 lite"), both)
+    assert "xla_tpu_overlap_compute_collective_tc=true" in options and f"{VMEM}=98304" in options
+    assert found.source in warning and "NaN" in warning
+    assert tpu.told(device("cpu", "cpu"), both) == []
     assert "NaN" in found.what and found.source.endswith("/38741")
     assert not tpu.dangers("TPU v5 lite", both)
     assert not tpu.dangers("TPU v6 lite", both | {"xla_tpu_overlap_compute_collective_tc": False})

@@ -134,3 +134,16 @@ def dangers(device_kind: str, options: Mapping[str, OptionValue]) -> list[Danger
         for danger in DANGERS
         if set(danger.options) <= on and (not danger.kinds or device_kind in danger.kinds)
     ]
+
+
+def told(device: Any, asked: Mapping[str, OptionValue | None]) -> list[str]:
+    """Returns what a run says of its compiler options: a line for all, and one a danger."""
+    options = compiler_options(device, asked)
+    if not options:
+        return []
+    listed = ", ".join(f"{name}={value}" for name, value in sorted(options.items()))
+    return [f"compiler options: {listed}"] + [
+        f"warning: {' with '.join(danger.options)} {danger.what}: {danger.source}. "
+        "Step.compiler_options asks for it."
+        for danger in dangers(device.device_kind, options)
+    ]
