@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +12,12 @@ import pytest
 
 from twjax.config import Model, RopeScaling
 from twjax.models import attention
-from twjax.models.network import network as declare
+from twjax.models.decoder import Network
 from twjax.models.positions import Rotary, rotate
 from twjax.models.spec import init_weights
 from twjax.parallel.tpu import Tiles
 
-BASE = {
+BASE: dict[str, Any] = {
     "vocab_size": 64,
     "embed_dim": 32,
     "num_layers": 2,
@@ -25,7 +26,7 @@ BASE = {
     "head_dim": 128,
     "mlp_dim": 48,
 }
-MODELS = {
+MODELS: dict[str, dict[str, Any]] = {
     "llama": {
         "rope_scaling": RopeScaling(
             kind="llama3", factor=8.0, original_length=64, low_frequency=1.0, high_frequency=4.0
@@ -43,7 +44,7 @@ MODELS = {
 def test_activations_and_gradients_are_those_of_the_reference(family, monkeypatch):
     """Queries come scaled to the kernel, pairs change places by products, and nothing differs."""
     monkeypatch.setattr(attention, "_splash", functools.partial(attention._splash, interpret=True))
-    network = declare(Model(**{**BASE, **MODELS[family]}))
+    network = Network.create(Model(**{**BASE, **MODELS[family]}))
     params = init_weights(network.specs, jax.random.key(0))
     # Attention that isn't flat shows how it is scaled.
     params["layers"]["q"] *= 20.0
@@ -84,7 +85,7 @@ def test_pairs_change_places_exactly(dtype, head_dim):
 
 
 def test_what_is_saved_changes_no_gradient():
-    network = declare(Model(**BASE))
+    network = Network.create(Model(**BASE))
     params = init_weights(network.specs, jax.random.key(0))
     tokens = jax.random.randint(jax.random.key(1), (2, 16), 0, 64)
     segments = jnp.ones_like(tokens)

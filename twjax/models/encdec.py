@@ -165,7 +165,7 @@ class EncoderDecoder(Output):
     ) -> Cache:
         """Encodes the inputs and returns a cache with room for `length` targets."""
         params = self.cast(params, dtype)
-        encoded_BSD = self._encode(params, inputs_BS, inputs_segment_ids_BS, "none")
+        encoded_BSD = self._encode(params, inputs_BS, inputs_segment_ids_BS, None)
         w = params["decoder"]["layers"]
         axes = (None, "batch", None, "heads", None)
         cross_k, cross_v = (

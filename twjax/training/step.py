@@ -12,7 +12,7 @@ import optax
 from twjax.config import Run
 from twjax.data.row_format import row_dtype
 from twjax.models import parts
-from twjax.models.attention import choose_attention
+from twjax.models.attention import Kind, choose_attention
 from twjax.models.encdec import EncoderDecoder
 from twjax.models.network import AnyNetwork
 from twjax.parallel.sharding import batch_sharding, replicated, rows_sharding
@@ -38,13 +38,10 @@ class Forward(NamedTuple):
     ahead: int
 
 
-def forward(network: AnyNetwork, run: Run, params: Any, batch: Batch, device: Any) -> Forward:
-    """Runs the network over a batch of decoder's or encoder-decoder's rows, on such a device."""
+def forward(network: AnyNetwork, run: Run, params: Any, batch: Batch, kind: Kind) -> Forward:
+    """Runs the network over a batch of decoder's or encoder-decoder's rows."""
     dtype = jnp.dtype(run.step.dtype)
     both = isinstance(network, EncoderDecoder)
-    kind = choose_attention(run.step.attention, device.platform)
-    if kind == "splash":
-        kind = tuning(device).tiles
     names = ("inputs", "inputs_segment_ids", "targets", "targets_segment_ids")
     hidden = network.hidden(
         params,
@@ -83,6 +80,10 @@ def make_train_step(
     if (kept_close is None) != (base is None):
         raise ValueError("A step needs a base with Run.distillation, and none without.")
     device = mesh.devices.flat[0]
+    attends = choose_attention(run.step.attention, device.platform)
+    if attends == "splash":
+        # These tiles need the options with which the step is compiled.
+        attends = tuning(device).tiles
     learnt = trained or Trained(network.specs)
     shardings = state_shardings(network, optimizer, mesh, learnt)
 
@@ -90,7 +91,7 @@ def make_train_step(
         moved: Any, fixed: Any, batch: Batch
     ) -> tuple[jax.Array, tuple[LossSums, jax.Array]]:
         params, kept, factor = fixed
-        here = forward(network, run, parts.put(params, moved), batch, device)
+        here = forward(network, run, parts.put(params, moved), batch, attends)
         arrays = here[:4]
         settings: dict[str, Any] = {
             "ahead": here.ahead,
@@ -107,7 +108,7 @@ def make_train_step(
         if isinstance(base, Taught):
             compared = Tops(batch["top_ids"], batch["top_logs"], rows_B, factor)
         else:
-            there = forward(base.network, run, base.whole(kept, params), batch, device)
+            there = forward(base.network, run, base.whole(kept, params), batch, attends)
             compared = Base(there.hidden_BSD, there.head_DV, rows_B, factor)
         how = Comparison.of(run.model, kept_close.temperature, base.known)
         return distilled_loss(*arrays, compared, how, **settings)
