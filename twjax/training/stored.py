@@ -10,6 +10,7 @@ wait until it is on the disk.
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import dataclasses
 import itertools
@@ -24,6 +25,7 @@ import orbax.checkpoint as ocp
 import tensorstore
 
 from twjax import storage
+from twjax.training import integrity
 
 Slices = tuple[slice, ...]
 
@@ -31,6 +33,8 @@ Slices = tuple[slice, ...]
 WORKERS = min(16, max(4, os.cpu_count() or 1))
 # Files being brought to the disk at once, beside the workers that make the next ones.
 _SYNCERS = 2
+# In the name of a checkpoint's folder while it is written.
+_UNFINISHED = ocp.path.atomicity.TMP_DIR_SUFFIX
 # What TensorStore may keep of pieces that are read in parts.
 _CACHE_BYTES = 256 << 20
 
@@ -213,3 +217,16 @@ def reading_handler() -> ocp.PyTreeCheckpointHandler:
         (int, ocp.type_handlers.ScalarHandler()),
     )
     return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+
+
+class Summed(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """A checkpoint's folder while it is written; it gets its checksums before its name.
+
+    One process does that, when all have written, in the background of an asynchronous save.
+    """
+
+    async def finalize(self) -> None:
+        # The folders of items within one that is still temporary are finished alike.
+        if _UNFINISHED not in self.get_final().parent.name:
+            await asyncio.to_thread(integrity.write_sums, pathlib.Path(self.get()))
+        await super().finalize()
