@@ -89,6 +89,23 @@ def test_every_file_of_a_checkpoint_has_its_checksum(saved):
         assert compare(folder).trust is Trust.WHOLE
 
 
+def test_a_step_that_takes_the_state_over_changes_nothing_of_its_save(parts, tmp_path):
+    state, abstract = parts[0][1], parts[1]
+    wanted = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
+    over = jax.jit(lambda tree: jax.tree.map(lambda x: x * 0 + 7, tree), donate_argnums=0)
+    given = jax.tree.map(lambda leaf: leaf.copy(), state)
+    with Checkpoints(tmp_path, Checkpoint(every=1, export_every=1)) as checkpoints:
+        checkpoints.save(given, 1, {"step": 1, "tokens": 1})
+        jax.block_until_ready(over(given))
+        checkpoints.wait()
+        restored = checkpoints.restore_latest(abstract)
+    assert restored is not None
+    equal(restored.state, wanted)
+    shutil.rmtree(tmp_path / FOLDER)
+    with Checkpoints(tmp_path) as checkpoints:
+        equal(checkpoints.params(abstract.params, 1), wanted.params)
+
+
 def damage_flip(folder):
     flip(largest(folder))
 
