@@ -11,7 +11,7 @@ import pathlib
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
@@ -40,8 +40,6 @@ __all__ = [
     "StoredArray",
     "write_pieces",
 ]
-
-T = TypeVar("T")
 
 FOLDER = "checkpoints"
 # The parameters alone of some steps, for ever (`Checkpoint.export_every`).
@@ -73,11 +71,11 @@ class Checkpoints:
         self._run_dir = run_dir.absolute()
         self._folder = self._run_dir / FOLDER
         self._retention = None if config is None else Retention(config, self._run_dir)
-        self._manager = _open(self._folder, self._retention, write=config is not None)
+        self._manager = stored.open_folder(self._folder, self._retention, write=config is not None)
         self._export_every = None if config is None else config.export_every
         self._weights = None
         if self._export_every is not None:
-            self._weights = _open(self._run_dir / WEIGHTS, None, write=True)
+            self._weights = stored.open_folder(self._run_dir / WEIGHTS, None, write=True)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -90,7 +88,7 @@ class Checkpoints:
     @property
     def steps(self) -> list[int]:
         """Steps with a complete checkpoint, oldest first."""
-        return sorted(_listed(lambda: self._manager.all_steps(read=True)))
+        return sorted(stored.listed(lambda: self._manager.all_steps(read=True)))
 
     @property
     def milestones(self) -> list[int]:
@@ -113,14 +111,14 @@ class Checkpoints:
     def save(self, state: TrainState, step: int, meta: dict[str, Any]) -> None:
         """Starts a save; returns once the state has been copied off the devices."""
         try:
-            _save(self._manager, _as_tree(state), step, meta)
+            stored.save(self._manager, _as_tree(state), step, meta)
             every, kept = self._export_every, self._weights
             if kept is not None and every is not None and step % every == 0:
                 weights = {n: v for n, v in _as_tree(state).items() if n in ("params", "average")}
                 if step in kept.all_steps():
                     # A run that goes on from an earlier checkpoint comes by again.
                     kept.delete(step)
-                _save(kept, weights, step, meta)
+                stored.save(kept, weights, step, meta)
         except Exception as error:
             raise self._save_error(error) from error
 
@@ -188,7 +186,7 @@ class Checkpoints:
         With `average` those that have one are their average.
         """
         self._require_sound(step)
-        with _listed(
+        with stored.listed(
             lambda: ocp.CheckpointManager(
                 self._holding(step),
                 item_handlers={"state": stored.reading_handler()},
@@ -241,7 +239,7 @@ class Checkpoints:
         try:
             if (folder := self._holding(step)) == self._folder:
                 return self._manager.restore(step, args=ocp.args.Composite(**args))
-            with _open(folder, None, write=False) as manager:
+            with stored.open_folder(folder, None, write=False) as manager:
                 return manager.restore(step, args=ocp.args.Composite(**args))
         except (PermissionError, MemoryError):
             raise
@@ -322,59 +320,11 @@ class Checkpoints:
         return OSError(f"{self._folder}: a checkpoint could not be saved ({text[:300]}); {stay}.")
 
 
-def _open(
-    folder: pathlib.Path, retention: Retention | None, *, write: bool
-) -> ocp.CheckpointManager:
-    """Opens a folder of checkpoints."""
-    options = ocp.CheckpointManagerOptions(
-        preservation_policy=retention,
-        create=write,
-        cleanup_tmp_directories=write,
-        read_only=not write,
-        temporary_path_class=stored.Summed,
-        # Each folder has barriers of its own: both may be written at a time.
-        multiprocessing_options=ocp.options.MultiprocessingOptions(
-            barrier_sync_key_prefix=folder.name
-        ),
-    )
-    return _listed(
-        lambda: ocp.CheckpointManager(folder, item_names=("state", "meta"), options=options)
-    )
-
-
-def _save(manager: Any, tree: dict[str, Any], step: int, meta: dict[str, Any]) -> None:
-    manager.save(
-        step,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(tree, jax.tree.map(_storage, tree)),
-            meta=ocp.args.JsonSave(meta),
-        ),
-        custom_metadata=PROMISE,
-        force=True,
-    )
-
-
 @functools.cache
 def _tell(folder: pathlib.Path, found: Verdict) -> None:
     """Says once what isn't known of a checkpoint that is used."""
     if found.trust is not Trust.WHOLE and jax.process_index() == 0:
         say(f"{folder}: used, but it couldn't be verified: {found.reason}.")
-
-
-def _listed(look: Callable[[], T]) -> T:
-    """Returns what Orbax finds, which lists all checkpoints and then looks at each.
-
-    A run that trains may delete one between the two: then they are listed again.
-    """
-    for _ in range(_LISTINGS):
-        try:
-            return look()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-    return look()
-
-
-_LISTINGS = 20
 
 
 def write_pieces(run_dir: pathlib.Path, params: Any, meta: dict[str, Any]) -> None:
@@ -397,18 +347,6 @@ def write_pieces(run_dir: pathlib.Path, params: Any, meta: dict[str, Any]) -> No
             ),
             custom_metadata=PROMISE,
         )
-
-
-def _storage(leaf: Any) -> ocp.SaveArgs:
-    """Large stacked weights are stored by layers, so that a layer can be read alone."""
-    if leaf.ndim < 2:
-        return ocp.SaveArgs()
-    # An axis that is named is cut into ones before any other: a matrix would be rows, each alone.
-    stacked = (0,) if leaf.ndim > 2 else ()
-    return ocp.SaveArgs(chunk_byte_size=_CHUNK_BYTES, shard_axes=stacked)
-
-
-_CHUNK_BYTES = 128 << 20
 
 
 def _everywhere(here: bool) -> bool:
