@@ -96,16 +96,19 @@ def main() -> None:
             alone, state = stepped(state)
             began = time.perf_counter()
             checkpoints.save(state, step, {"step": step, "tokens": 0})
-            blocked = time.perf_counter() - began
+            returned = time.perf_counter() - began
             after, state = stepped(state)
-            blocked += max(0.0, after - alone)
+            later = max(0.0, after - alone)
             checkpoints.wait()
             saved = time.perf_counter() - began
             del state
             if step <= 2:
                 continue
             milestone = step % 2 == 0
-            note("blocked_and_weights_s" if milestone else "blocked_s", blocked)
+            of = "weights_too_" if milestone else ""
+            note(f"{of}returned_s", returned)
+            note(f"{of}next_step_later_s", later)
+            note(f"{of}blocked_s", returned + later)
             if milestone:
                 continue
             note("copy_s", plain)
@@ -119,9 +122,14 @@ def main() -> None:
     stored |= {"bytes": size, "compared_gb_s": size / stored["compared_s"] / 1e9}
     print(f"state: {size / 1e6:,.0f} MB, {args.rounds} rounds")
     print(f"  plain copy to the host        {stored['copy_s']:8.3f} s")
-    print(f"  step blocked by a save        {stored['blocked_s']:8.3f} s", end="")
-    print(f"  ({stored['blocked_s'] / stored['copy_s']:.2f} of the copy)")
-    print(f"  and by weights alone with it  {stored['blocked_and_weights_s']:8.3f} s")
+    for of, name in (("", "a save"), ("weights_too_", "a save with weights alone")):
+        returned, later = stored[f"{of}returned_s"], stored[f"{of}next_step_later_s"]
+        blocked = stored[f"{of}blocked_s"]
+        print(f"  blocked by {name:<26s} {blocked:.3f} s", end="")
+        print(
+            f"  ({blocked / stored['copy_s']:.2f} of the copy: the call {returned:.3f} s,", end=""
+        )
+        print(f" the next step later by {later:.3f} s)")
     print(f"  until it is committed         {stored['saved_s']:8.3f} s")
     print(f"  checksums compared            {stored['compared_s']:8.3f} s", end="")
     print(f"  ({stored['compared_gb_s']:.2f} GB/s)")
