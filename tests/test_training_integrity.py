@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import subprocess
@@ -203,6 +204,24 @@ def test_damaged_values_are_never_used(parts, run_dir):
         ):
             with pytest.raises(ValueError, match="/2: the checkpoint is damaged: state/"):
                 read()
+
+
+def test_what_cannot_be_opened_now_is_not_taken_for_damaged(parts, run_dir):
+    with Checkpoints(run_dir, EVERY_STEP) as checkpoints:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                compare(run_dir / FOLDER / "2")
+            with pytest.raises(OSError, match="Too many open files"):
+                checkpoints.params(parts[1].params, 2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        restored = checkpoints.restore_latest(parts[1])
+    assert restored is not None and restored.meta["step"] == 2
+    assert not (run_dir / BROKEN).exists()
 
 
 def test_a_lost_checksum_file_is_borne_where_there_is_nothing_else(parts, run_dir, capsys):

@@ -17,6 +17,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import enum
+import errno
 import hashlib
 import os
 import pathlib
@@ -55,6 +56,8 @@ class Trust(enum.IntEnum):
     # The checksum file or the commit's own is lost or damaged: nothing is known of the values.
     UNSURE = 2
     DAMAGED = 3
+    # Whatever it is: no access, no more files to be opened, a mount that is away.
+    UNREADABLE = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +84,7 @@ class _Part:
                 digest.update(buffer[:count])
                 left -= count
         if left:
-            raise OSError(f"{self.path}: ended {left:,} bytes too early.")
+            raise ValueError(f"{self.path}: ended {left:,} bytes too early.")
         return digest.hexdigest()
 
 
@@ -114,13 +117,23 @@ def write_sums(folder: pathlib.Path) -> None:
 def compare(folder: pathlib.Path) -> Verdict:
     """Compares a checkpoint's files with its checksums; every process of a run must call it.
 
-    All of them get the worst of what each has found.
+    All of them get the worst of what each has found. Raises OSError where files can't be read for
+    another reason than their damage.
     """
+    mine = None
     try:
         found = _compare(folder, jax.process_index(), jax.process_count())
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        lost = isinstance(error, FileNotFoundError) or error.errno == errno.EIO
+        mine = None if lost else error
+        trust = Trust.DAMAGED if lost else Trust.UNREADABLE
+        found = Verdict(trust, " ".join(str(error).split()))
+    except ValueError as error:
         found = Verdict(Trust.DAMAGED, " ".join(str(error).split()))
-    return _worst(found)
+    found = _worst(found)
+    if found.trust is Trust.UNREADABLE:
+        raise mine or OSError(f"{folder}: another process can't read it: {found.reason}")
+    return found
 
 
 def _compare(folder: pathlib.Path, process: int, processes: int) -> Verdict:
@@ -178,7 +191,7 @@ def _promise(folder: pathlib.Path) -> dict[str, Any] | None:
         return read_json(folder / COMMIT).get("custom_metadata") or {}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, AttributeError):
+    except (ValueError, AttributeError):
         return None
 
 
