@@ -48,6 +48,26 @@ def test_every_run_config_loads_and_rebuilds_itself(path, tmp_path):
         ("Schedule.peak = 'x'", "--set: Schedule.peak ('x', a str) must be float | None."),
         ("Model.num_layers = 2.5", "--set: Model.num_layers (2.5, a float) must be int."),
         ("Checkpoint.every = True", "Checkpoint.every (True, a bool) must be int."),
+        (
+            "Checkpoint.keep_every = 4",
+            "Checkpoint.keep_every (4) must be a multiple of Checkpoint.",
+        ),
+        ("Checkpoint.export_every = 0", "Checkpoint.export_every (0) must be a multiple of"),
+        ("Checkpoint.keep_best = -1", "Checkpoint.keep_best (-1) must not be negative."),
+        ("Checkpoint.keep_best = 1", "best_tasks (none) need each other"),
+        (
+            "Checkpoint.best_tasks = ('a',)",
+            "Checkpoint.keep_best (0) and Checkpoint.best_tasks",
+        ),
+        ("Checkpoint.keep_best = 1\nCheckpoint.best_tasks = ('a', 'a')", "names a task twice"),
+        (
+            "Checkpoint.keep_best = 1\nCheckpoint.best_tasks = ('a', 'c')",
+            "Checkpoint.best_tasks: c isn't scored by Evaluation.tasks (a, b); add it there.",
+        ),
+        (
+            "Checkpoint.keep_best = 1\nCheckpoint.best_tasks = ('a',)",
+            "Checkpoint.every (3) must be a multiple of Evaluation.every (6) where Checkpoint.",
+        ),
         ("Schedule.kind = 'cosin'", "Schedule.kind ('cosin', a str) must be Literal["),
         ("Evaluation.tasks = ['a']", "must be tuple[str, ...]"),
         ("Model.num_heads = 3", "--set: Model.num_heads (3) must be a multiple of"),

@@ -95,15 +95,59 @@ class Checkpoint:
     """A checkpoint every `every` steps and at the end; the newest `keep` stay.
 
     One that is saved because the run is asked to stop is beside these, until there is a newer one.
+    Those of multiples of `keep_every` stay for ever, and the `keep_best` ones with the least mean
+    bits per byte of `best_tasks`. Every `export_every` steps the weights alone, with their average
+    where there is one, are written beside the checkpoints, and stay.
     """
 
     every: int
     keep: int = 3
+    keep_every: int | None = None
+    keep_best: int = 0
+    best_tasks: tuple[str, ...] = ()
+    export_every: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("every", "keep"):
             value = getattr(self, name)
             require(value >= 1, f"Checkpoint.{name} ({value}) must be at least 1.")
+        for name in ("keep_every", "export_every"):
+            value = getattr(self, name)
+            require(
+                value is None or (value >= 1 and value % self.every == 0),
+                f"Checkpoint.{name} ({value}) must be a multiple of Checkpoint.every "
+                f"({self.every}): there are no other checkpoints.",
+            )
+        require(
+            self.keep_best >= 0, f"Checkpoint.keep_best ({self.keep_best}) must not be negative."
+        )
+        require(
+            (self.keep_best > 0) == (len(self.best_tasks) > 0),
+            f"Checkpoint.keep_best ({self.keep_best}) and Checkpoint.best_tasks "
+            f"({', '.join(self.best_tasks) or 'none'}) need each other: how many stay, and by the "
+            "bits per byte of which tasks.",
+        )
+        require(
+            len(set(self.best_tasks)) == len(self.best_tasks),
+            "Checkpoint.best_tasks names a task twice.",
+        )
+
+    def check(self, evaluation: Evaluation) -> None:
+        """Raises ValueError where the best checkpoints can't be known from the evaluations."""
+        if not self.keep_best:
+            return
+        missing = sorted(set(self.best_tasks) - set(evaluation.tasks))
+        require(
+            not missing,
+            f"Checkpoint.best_tasks: {', '.join(missing)} isn't scored by Evaluation.tasks "
+            f"({', '.join(evaluation.tasks) or 'none'}); add it there.",
+        )
+        require(
+            self.every % evaluation.every == 0,
+            f"Checkpoint.every ({self.every}) must be a multiple of Evaluation.every "
+            f"({evaluation.every}) where Checkpoint.keep_best is set: only a checkpoint that was "
+            "evaluated can be the best.",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -228,6 +272,7 @@ class Run:
             self.moments == "fresh" or (self.init or "").startswith("run:"),
             f"Run.moments ({self.moments!r}) needs a run in Run.init ({self.init!r}).",
         )
+        self.checkpoint.check(self.evaluation)
         if self.budget is not None and self.budget.mode != "off":
             self.budget.check(self.data.mixture.stages, self.evaluation.tasks)
             require(

@@ -85,6 +85,7 @@ def train_loop(
         began = time.perf_counter()
         records = evaluate(state.params, step)
         metrics.evaluation(step, records)
+        checkpoints.evaluated(step, records)
         answered = answer(step, records)
         metrics.pause(time.perf_counter() - began)
         return answered

@@ -335,6 +335,8 @@ class _Program:
             steering = Steering(
                 run.budget, self.run_dir, self.history, start, self._course, write=self.first
             )
+            if run.budget.beyond == "roll_back":
+                self.checkpoints.keep_newest(steering.within)
         course = steering.course if steering else self._course(history)
         metrics = MetricsLog(
             self.run_dir,

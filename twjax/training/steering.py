@@ -84,13 +84,18 @@ class Steering:
         look = self.history.looks.get(step)
         return look if look is not None and look.action == "roll_back" else None
 
+    def within(self, step: int) -> bool:
+        """Whether an evaluation at this step was within all allowances: a rollback may go there."""
+        look = self.history.looks.get(step)
+        return look is not None and look.within
+
     def roll_back(self, look: Look, kept: Sequence[int]) -> int | None:
         """Returns the step of the last checkpoint in `kept` that was within the budget, if any.
 
         The ledger says so before anything is removed.
         """
         looks = self.history.looks
-        good = [step for step in kept if step < look.step and step in looks and looks[step].within]
+        good = [step for step in kept if step < look.step and self.within(step)]
         if not good:
             self._tell(f"no checkpoint before step {look.step} was within the budget: going on")
             return None
