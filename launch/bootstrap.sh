@@ -64,6 +64,8 @@ prepare() {
     bash -c "$setup" 8>&-
     echo "$boot $setup" >"$home/setup"
   fi
+  # An image may have twjax already.
+  [ -n "$requirement" ] || return 0
   if [ "$(cat "$home/installed" 2>/dev/null)" = "$key" ] && [ -x "$home/env/bin/twjax" ]; then
     return
   fi
@@ -87,7 +89,7 @@ take_environment() {
     shift
   done
   shift
-  command=("$home/env/bin/twjax" "$@")
+  command=("$([ -x "$home/env/bin/twjax" ] && echo "$home/env/bin/twjax" || echo twjax)" "$@")
 }
 
 start() {
@@ -130,6 +132,24 @@ supervise() {
   [ "$last" = 127 ] || [ "$code" -lt 128 ] || code=$last
   echo "$code $(cat "$job/asked" 2>/dev/null || true)" >"$job/ended.new"
   mv "$job/ended.new" "$job/ended"
+}
+
+# A command that has saved because its machine goes away ends with 0, which Kubernetes would take for
+# the end of the run.
+foreground() {
+  local child code=0 last=0 asked=
+  "$@" &
+  child=$!
+  trap 'asked=1; kill -TERM "$child" 2>/dev/null || true' TERM INT
+  wait "$child" || code=$?
+  while kill -0 "$child" 2>/dev/null; do
+    code=0
+    wait "$child" || code=$?
+  done
+  wait "$child" 2>/dev/null || last=$?
+  [ "$last" = 127 ] || [ "$code" -lt 128 ] || code=$last
+  if [ -n "$asked" ] && [ "$code" = 0 ]; then code=75; fi
+  return "$code"
 }
 
 describe_end() {
@@ -188,7 +208,7 @@ case ${1:-} in
     prepare "$2" "$3" "$4"
     shift 4
     take_environment "$@"
-    exec "${command[@]}"
+    foreground "${command[@]}"
     ;;
   *)
     sed -n 's/^# \{0,1\}//p' "$self" >&2
