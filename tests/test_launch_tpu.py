@@ -12,9 +12,12 @@ import subprocess
 
 import pytest
 
-from launch import gcloud, request
-from tests import standin_gcloud
+from launch import gcloud, gke, request, tpu_vm
+from tests import standin_gcloud, tiny
 from tests.launch_side import SPOT, launch, stand_in_cloud, verbs, write_program  # noqa: F401
+from twjax.cli import build_parser
+from twjax.planning import prices
+from twjax.planning.topology import parse_topology
 
 
 def test_create_says_what_it_costs_and_waits(cloud, capsys):
@@ -168,3 +171,39 @@ def test_the_file_of_a_request_is_all_there_is(cloud, tmp_path):
     held = request.Store("tw")
     held.hold()
     assert launch("run", "tw", "--wheel", wheel, "--", "x") == 1
+
+
+def test_the_commands_of_the_page_parse():
+    text = (tiny.REPO / "docs" / "launching.md").read_text().replace("\\\n", " ")
+    lines = re.findall(r"^python -m (launch\.\w+) ([^#>\n]*)", text, re.M)
+    parsers = {"launch.tpu_vm": tpu_vm._parser(), "launch.gke": gke._parser()}
+    seen = set()
+    for module, rest in lines:
+        words = shlex.split(rest)
+        own, _, command = " ".join(words).partition(" -- ")
+        if module in parsers:
+            parsers[module].parse_args(words[: words.index("--")] if "--" in words else words)
+            seen.add(own.split()[0] if module == "launch.tpu_vm" else "gke")
+        if command:
+            build_parser().parse_args(command.split())
+    assert seen == {*tpu_vm._SUBCOMMANDS, "gke"}
+
+
+def test_prices_are_those_of_the_page_and_the_region():
+    text = (tiny.REPO / "docs" / "launching.md").read_text()
+    assert prices.DATE in text
+    row = re.search(r"^\| on demand.*$", text, re.M)
+    assert row is not None
+    shown = [float(cell) for cell in row[0].split("|")[2:-1]]
+    regions = ("us-central2", "us-central1", "us-central1", "us-central1")
+    names = ("v4", "v5e", "v5p", "v6e")
+    assert shown == [prices.PRICES[n][r][0] for n, r in zip(names, regions, strict=True)]
+    pod = parse_topology("2xv5p-128")
+    known = prices.cost(pod, "us-east5-a", spot=True)
+    assert known is not None and known.chips == 128
+    assert known.of(2) == pytest.approx(128 * 1.68 * 2)
+    assert prices.cost(pod, "us-east5-a", own=2.0) == prices.Cost(128, 2.0, "your price")
+    assert prices.cost(pod, "mars-1-a") is None
+    assert prices.cost(parse_topology("tpu7x-8"), "us-central1-a") is None
+    for of in prices.PRICES.values():
+        assert all(spot is None or 0 < spot < full for full, spot in of.values())

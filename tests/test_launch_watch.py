@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests import standin_gcloud
+from tests import standin_gcloud, tiny
 from tests.launch_side import (  # noqa: F401
     PROGRAM,
     SPOT,
@@ -20,7 +20,9 @@ from tests.launch_side import (  # noqa: F401
     verbs,
     wait_until,
     write_program,
+    write_wheel,
 )
+from twjax.storage import read_json_lines
 
 
 @pytest.mark.slow
@@ -177,3 +179,34 @@ def test_machines_that_stop_the_command_have_not_finished_it(cloud, tmp_path):
     assert watch.returncode == 0, said
     assert "[0.0] ended: exit code 0 after it was asked to stop by the machine" in said
     assert said.count("[0.0] says") == 2 and "[0.0] done" in said
+
+
+@pytest.mark.slow
+def test_a_preempted_run_is_had_again_and_resumes_to_the_same_losses(cloud, tmp_path):
+    config, run_dir = tiny.write_config(tmp_path), tmp_path / "runs" / "broken"
+    tiny.twjax_pair("train", config, "--run-dir", tmp_path / "unbroken", *tiny.LONG)
+    lines, lost = [], 0
+    watch = begin(
+        *("watch", "tw", *SPOT, "--wheel", write_wheel(tmp_path), "--poll", 0.5, "--delete", "--"),
+        *("train", config, "--run-dir", run_dir, *tiny.LONG),
+    )
+    try:
+        for line in watch.stdout or ():
+            lines.append(line.rstrip())
+            log = run_dir / "metrics.jsonl"
+            done = read_json_lines(log) if not lost else []
+            if any(record["step"] >= 40 for record in done):
+                lost += 1
+                standin_gcloud.preempt(cloud, "tw")
+        watch.wait(60)
+    finally:
+        watch.kill()
+    assert (watch.returncode, lost) == (0, 1), lines
+    assert sum("is lost (SUSPENDED)" in line for line in lines) == 1
+    # Both processes trained, on machines that were new after the loss.
+    assert len(list(cloud.glob("homes/*"))) == 0
+    assert standin_gcloud.state(cloud, "tw") == "ABSENT"
+    resumed = [line for line in lines if "[0.0]" in line and "resum" in line.lower()]
+    assert resumed, lines
+    assert tiny.losses(run_dir) == tiny.losses(tmp_path / "unbroken")
+    assert len(tiny.losses(run_dir)) == tiny.LONG_STEPS
