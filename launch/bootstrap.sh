@@ -47,9 +47,9 @@ install_into() {
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$requirement"
   else
     # TPU VM images have Python 3.10; uv brings a newer one.
-    python3 -m pip install --quiet --user uv
-    python3 -m uv venv --quiet --python 3.12 "$folder"
-    python3 -m uv pip install --quiet --python "$folder/bin/python" "$requirement"
+    python3 -m pip install --quiet --upgrade --target "$home/uv" uv
+    "$home/uv/bin/uv" venv --quiet --python 3.12 "$folder"
+    "$home/uv/bin/uv" pip install --quiet --python "$folder/bin/python" "$requirement"
   fi
 }
 

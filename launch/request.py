@@ -163,7 +163,8 @@ class Store:
         return _build(Request, stored["request"]), _build(Progress, stored["progress"])
 
     def write(self, request: Request, progress: Progress) -> None:
-        """Remembers, atomically."""
+        """Remembers, atomically; for the user's eyes, as a command's environment may be."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         value = {"request": dataclasses.asdict(request), "progress": dataclasses.asdict(progress)}
         storage.write_json(self.path, value)
 

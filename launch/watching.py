@@ -62,8 +62,8 @@ class Pod:
         failed = state.get("failedData", {}).get("error", {}).get("message", "")
         return Look(state.get("state", "STATE_UNSPECIFIED"), failed)
 
-    def create(self) -> None:
-        """Asks for the queued resource; one of this name that is there already is taken."""
+    def create(self) -> bool:
+        """Asks for the queued resource; False where one of this name is there already."""
         self.say(self.request.cost_line())
         try:
             self.gcloud.read(*self.request.creation(), "--async")
@@ -71,9 +71,11 @@ class Pod:
             # The first try of a repeated request may have come through.
             if error.kind != "exists":
                 raise
+            return False
         if not self.gcloud.dry:
             _, progress = self.store.read()
             self.store.note("created", created=progress.created + 1)
+        return True
 
     def delete(self, wait: bool = True) -> None:
         """Deletes the queued resource and its machines; returns when they are gone."""
@@ -113,11 +115,18 @@ class Pod:
 
     def gone(self, sure: bool) -> bool:
         """Whether the machines are lost or about to be; `sure` asks for each of them too."""
-        look = self.look()
-        if look.state != "ACTIVE":
-            self.tell(look)
-            return True
-        return sure and any(state in DEAD_NODES for state in self.node_states())
+        try:
+            look = self.look()
+            if look.state != "ACTIVE":
+                self.tell(look)
+                return True
+            return sure and any(state in DEAD_NODES for state in self.node_states())
+        except CloudError as error:
+            # This machine may have no network; the others go on.
+            if error.kind != "transient":
+                raise
+            self.say(str(error))
+            return False
 
     def node_states(self) -> list[str]:
         """Returns the states of the TPU VMs; one that isn't there is TERMINATED."""
@@ -152,28 +161,36 @@ class Watch:
             if progress.finished:
                 pod.say(f"{pod.name}: finished already. Delete it, or it goes on costing.")
                 return 0
-            look = pod.look()
-            if look.state == ABSENT:
-                self._create()
-                continue
-            pod.tell(look)
-            if look.state in LOST:
-                self._lost(look)
-            elif look.state != "ACTIVE":
-                pod.wait()
-            elif any(state in DEAD_NODES for state in pod.node_states()):
-                self._lost(Look("SUSPENDED", "its machines are gone"))
-            elif (code := self._attempt()) is not None:
-                return code
+            try:
+                code = self._round()
+            except CloudError as error:
+                if error.kind not in ("capacity", "transient"):
+                    raise
+                pod.say(str(error))
+                self._rest()
+            else:
+                if code is not None:
+                    return code
 
-    def _create(self) -> None:
-        try:
-            self.pod.create()
-        except CloudError as error:
-            if error.kind not in ("capacity", "transient"):
-                raise
-            self.pod.say(str(error))
-            self._rest()
+    def _round(self) -> int | None:
+        """Does what the state asks for; returns the exit code when all is over."""
+        pod = self.pod
+        look = pod.look()
+        if look.state == ABSENT:
+            if not pod.create():
+                # Something of it is still being deleted.
+                self._rest()
+            return None
+        pod.tell(look)
+        if look.state in LOST:
+            self._lost(look)
+        elif look.state != "ACTIVE":
+            pod.wait()
+        elif any(state in DEAD_NODES for state in pod.node_states()):
+            self._lost(Look("SUSPENDED", "its machines are gone"))
+        else:
+            return self._attempt()
+        return None
 
     def _lost(self, look: Look) -> None:
         """Deletes what is left, so that the next round asks for it anew."""
@@ -199,7 +216,7 @@ class Watch:
             outcome = pod.run()
         except CloudError as error:
             # Machines that go away while they are prepared are no failure of the command.
-            if error.kind in ("login", "key", "project", "api", "missing"):
+            if error.kind in ("login", "key", "project", "api", "missing", "transient"):
                 raise
             outcome = Outcome("stopped" if pod.gone(True) else "failed", 1, str(error))
         _, progress = pod.store.read()

@@ -159,7 +159,9 @@ class Workers:
             for node in self.request.nodes:
                 act(node)
             return
-        threads = [threading.Thread(target=guarded, args=(n,)) for n in self.request.nodes]
+        # Daemons: Ctrl-C doesn't wait for them.
+        nodes = self.request.nodes
+        threads = [threading.Thread(target=guarded, args=(n,), daemon=True) for n in nodes]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -107,7 +107,7 @@ def begin(*words: object, **streams) -> subprocess.Popen[str]:
     )
 
 
-def wait_until(holds: Callable[[], object], seconds: float = 60.0) -> None:
+def wait_until(holds: Callable[[], object], seconds: float = 240.0) -> None:
     until = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < until, "did not come about"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import shutil
 import signal
 import time
 
+import numpy as np
 import pytest
 
 from tests import standin_gcloud, tiny
@@ -53,12 +55,12 @@ def test_a_run_says_each_worker_and_runs_no_word_as_a_command(cloud, tmp_path, c
 def test_a_worker_that_fails_ends_the_others(cloud, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("launch.workers.GRACE_SECONDS", 0.5)
     assert launch("create", "tw", *SPOT, "--poll", 0.1) == 0
-    bad = "if os.environ['TWJAX_PROCESS_ID'] == '1':\n    sys.exit(7)\ntime.sleep(60)\n"
+    bad = "if os.environ['TWJAX_PROCESS_ID'] == '1':\n    sys.exit(7)\ntime.sleep(900)\n"
     program = f"{PROGRAM}\n{bad}"
     began = time.monotonic()
     wheel = write_program(tmp_path, program)
     assert launch("run", "tw", "--wheel", wheel, "--poll", 0.2, "--", "x", "y") == 7
-    assert time.monotonic() - began < 45
+    assert time.monotonic() - began < 300
     assert "[0.1] ended: exit code 7" in capsys.readouterr().out
 
 
@@ -73,7 +75,7 @@ def test_watch_has_a_lost_resource_again_and_goes_on_with_the_same_command(cloud
         wait_until(lambda: not list(cloud.glob(jobs)))
         wait_until(lambda: any("says" in path.read_text() for path in cloud.glob(jobs)))
         end.touch()
-        said, _ = watch.communicate(timeout=60)
+        said, _ = watch.communicate(timeout=240)
     finally:
         watch.kill()
     assert watch.returncode == 0, said
@@ -94,7 +96,7 @@ def test_another_machine_goes_on_where_the_first_was_interrupted(cloud, tmp_path
     try:
         wait_until(lambda: any("says" in path.read_text() for path in cloud.glob(f"{job}/log")))
         first.send_signal(signal.SIGINT)
-        said, _ = first.communicate(timeout=30)
+        said, _ = first.communicate(timeout=240)
     finally:
         first.kill()
     assert first.returncode == 130
@@ -107,7 +109,7 @@ def test_another_machine_goes_on_where_the_first_was_interrupted(cloud, tmp_path
         wait_until(lambda: "follow" in str(standin_gcloud.calls(cloud)[-1]))
         # The log goes to the end of what is there, and a signal to stop reaches all workers.
         assert launch("stop", "tw", "--state", other) == 0
-        said, _ = second.communicate(timeout=60)
+        said, _ = second.communicate(timeout=240)
     finally:
         second.kill()
     assert second.returncode == 0, said
@@ -132,7 +134,7 @@ def test_a_broken_connection_loses_and_repeats_no_line(cloud, tmp_path):
             lines.append(line.rstrip())
             if line.rstrip() in ("[0.0] step 10", "[0.1] step 30"):
                 _break_connections(cloud)
-        run.wait(30)
+        run.wait(240)
     finally:
         run.kill()
     assert run.returncode == 0, lines
@@ -173,7 +175,7 @@ def test_machines_that_stop_the_command_have_not_finished_it(cloud, tmp_path):
             os.kill(int(path.read_text()), signal.SIGTERM)
         wait_until(lambda: any("saved" in path.read_text() for path in cloud.glob(log)))
         end.touch()
-        said, _ = watch.communicate(timeout=60)
+        said, _ = watch.communicate(timeout=240)
     finally:
         watch.kill()
     assert watch.returncode == 0, said
@@ -184,29 +186,54 @@ def test_machines_that_stop_the_command_have_not_finished_it(cloud, tmp_path):
 @pytest.mark.slow
 def test_a_preempted_run_is_had_again_and_resumes_to_the_same_losses(cloud, tmp_path):
     config, run_dir = tiny.write_config(tmp_path), tmp_path / "runs" / "broken"
-    tiny.twjax_pair("train", config, "--run-dir", tmp_path / "unbroken", *tiny.LONG)
-    lines, lost = [], 0
+    bindings = ("Run.steps = 36", "Run.log_every = 1", "Checkpoint.every = 7")
+    longer = [part for binding in bindings for part in ("--set", binding)]
+    tiny.twjax_pair("train", config, "--run-dir", tmp_path / "unbroken", *longer)
+    lines: list[str] = []
     watch = begin(
         *("watch", "tw", *SPOT, "--wheel", write_wheel(tmp_path), "--poll", 0.5, "--delete", "--"),
-        *("train", config, "--run-dir", run_dir, *tiny.LONG),
+        *("train", config, "--run-dir", run_dir, *longer),
     )
     try:
-        for line in watch.stdout or ():
-            lines.append(line.rstrip())
-            log = run_dir / "metrics.jsonl"
-            done = read_json_lines(log) if not lost else []
-            if any(record["step"] >= 40 for record in done):
-                lost += 1
-                standin_gcloud.preempt(cloud, "tw")
-        watch.wait(60)
+        wait_until(lambda: _last_step(run_dir) >= 17)
+        standin_gcloud.preempt(cloud, "tw")
+        lines = watch.communicate(timeout=400)[0].splitlines()
     finally:
         watch.kill()
-    assert (watch.returncode, lost) == (0, 1), lines
+    assert watch.returncode == 0, lines
     assert sum("is lost (SUSPENDED)" in line for line in lines) == 1
-    # Both processes trained, on machines that were new after the loss.
-    assert len(list(cloud.glob("homes/*"))) == 0
-    assert standin_gcloud.state(cloud, "tw") == "ABSENT"
-    resumed = [line for line in lines if "[0.0]" in line and "resum" in line.lower()]
-    assert resumed, lines
-    assert tiny.losses(run_dir) == tiny.losses(tmp_path / "unbroken")
-    assert len(tiny.losses(run_dir)) == tiny.LONG_STEPS
+    for worker in range(2):
+        assert sum(f"[0.{worker}] ended: exit code 0" in line for line in lines) == 1
+    assert standin_gcloud.state(cloud, "tw") == "ABSENT" and not list(cloud.glob("homes/*"))
+    events = read_json_lines(run_dir / "ledger.jsonl")
+    assert [event["event"] for event in events] == ["start", "resume", "finish"]
+    assert events[1]["step"] in (14, 21, 28)
+    ours, unbroken = tiny.losses(run_dir), tiny.losses(tmp_path / "unbroken")
+    assert list(ours) == list(unbroken) == list(range(1, 37))
+    # Two processes sum in another order each time, from the first steps on.
+    np.testing.assert_allclose(list(ours.values()), list(unbroken.values()), rtol=1e-5)
+
+
+def _last_step(run_dir: pathlib.Path) -> int:
+    return max((r["step"] for r in read_json_lines(run_dir / "metrics.jsonl")), default=0)
+
+
+@pytest.mark.slow
+def test_a_watcher_without_a_network_for_a_while_loses_nothing(cloud, tmp_path):
+    wheel, end = write_program(tmp_path), tmp_path / "end"
+    watch = begin("watch", "tw", *SPOT, "--wheel", wheel, "--poll", 0.1, "--", "until", end)
+    log = "homes/tw-w-0-*/twjax-launch/jobs/tw/log"
+    try:
+        wait_until(lambda: any("says" in path.read_text() for path in cloud.glob(log)))
+        # More failures than one call is repeated.
+        broken = ["*", "HTTPError 503: UNAVAILABLE: Network is unreachable"]
+        standin_gcloud.change(cloud, errors=[broken] * 12)
+        _break_connections(cloud)
+        wait_until(lambda: not json.loads((cloud / "plan.json").read_text())["errors"])
+        end.touch()
+        said, _ = watch.communicate(timeout=240)
+    finally:
+        watch.kill()
+    assert watch.returncode == 0, said
+    assert said.count("[0.0] says") == said.count("[0.0] done") == 1
+    assert verbs(cloud).count("queued-resources create") == 1
