@@ -65,10 +65,12 @@ def train_loop(
     answer: Callable[[int, list[dict[str, Any]]], Answer],
     checkpoints: Checkpoints,
     metrics: MetricsLog,
+    retreat: Callable[[], Back | None] = lambda: None,
 ) -> Outcome:
     """Trains from step `start` to `run.steps`.
 
-    `evaluate(params, step)` returns one record a task, and `answer(step, records)` what follows.
+    `evaluate(params, step)` returns one record a task, and `answer(step, records)` what follows;
+    `retreat()` says whether the steps in `metrics` lead back.
     Evaluation comes before the save of the same step, and is repeated on resume when the log lacks
     it, so that no restart leaves a gap.
     """
@@ -82,6 +84,9 @@ def train_loop(
         if not looks:
             return None
         metrics.flush()
+        # What is left isn't evaluated.
+        if back := retreat():
+            return back
         began = time.perf_counter()
         records = evaluate(state.params, step)
         metrics.evaluation(step, records)
@@ -106,6 +111,9 @@ def train_loop(
             if step % run.log_every == 0 or step == start + 1:
                 # The newest step is still running: fetching it would make the device wait.
                 last = metrics.flush(keep=1)
+                if back := retreat():
+                    checkpoints.wait()
+                    return Outcome(state, False, back.step)
                 if last:
                     note = f"loss {last['loss']:.3f}  {last['tokens_per_second']:,.0f} tok/s"
             progress.update(1, note)
@@ -124,6 +132,10 @@ def train_loop(
                     way, stream = answered, answered.batches(step)
             if step % save_every == 0 or step == run.steps or stopped or halt:
                 metrics.flush()
+                # Whoever asked to stop may not wait either: resuming goes back then.
+                if not stopped and (back := retreat()):
+                    checkpoints.wait()
+                    return Outcome(state, False, back.step)
                 began = time.perf_counter()
                 checkpoints.save(state, step, {"step": step, "tokens": metrics.tokens})
                 metrics.pause(time.perf_counter() - began)

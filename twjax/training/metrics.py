@@ -45,6 +45,16 @@ def _write(path: pathlib.Path, records: Sequence[Mapping[str, Any]]) -> None:
         file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
 
 
+def bad_at_end(run_dir: pathlib.Path, step: int) -> int:
+    """Returns how many steps in a row were skipped, the last of them `step`."""
+    records = [r for r in read_json_lines(run_dir / FILE) if r["kind"] == "train"]
+    skipped = {r["step"] for r in records if r.get("skipped")}
+    first = step
+    while first in skipped:
+        first -= 1
+    return step - first
+
+
 class MetricsLog:
     """Writes one line a training step and one a task of an evaluation.
 
@@ -52,7 +62,7 @@ class MetricsLog:
     that logging never makes a device wait. Only the process with `write` writes files. Opening
     drops what the files hold beyond `step`, and an evaluation at `step` that lacks one of `keys`,
     (kind, task) of the records of a whole one; with `anew` all that they hold. TensorBoard shows
-    `settings` as a text.
+    `settings` as a text. `see` is given each step's record.
     """
 
     def __init__(
@@ -66,8 +76,9 @@ class MetricsLog:
         write: bool = True,
         anew: bool = False,
         settings: Mapping[str, Any] | None = None,
+        see: Callable[[Mapping[str, Any]], None] | None = None,
     ):
-        self._write = write
+        self._write, self._see = write, see
         self._rows = rows
         self._pending: list[tuple[int, dict[str, jax.Array]]] = []
         self._tokens = tokens
@@ -115,7 +126,8 @@ class MetricsLog:
     def flush(self, keep: int = 0) -> dict[str, float]:
         """Fetches and writes queued steps, but the newest `keep`; returns the last one's values.
 
-        Raises FloatingPointError at a loss or gradient norm that is not finite.
+        Raises FloatingPointError at a loss or gradient norm that is not finite and that no step
+        has skipped.
         """
         count = len(self._pending) - keep
         if count <= 0:
@@ -134,7 +146,10 @@ class MetricsLog:
             if step == ready[-1][0]:
                 record |= self._speed(step) | {"rows": self._rows(step)}
             self._line(record)
-            if not (math.isfinite(record["loss"]) and math.isfinite(record["grad_norm"])):
+            if self._see is not None:
+                self._see(record)
+            finite = math.isfinite(record["loss"]) and math.isfinite(record["grad_norm"])
+            if not finite and not record.get("skipped"):
                 self._sync()
                 raise FloatingPointError(
                     f"step {step}: loss {record['loss']}, gradient norm {record['grad_norm']}; "
@@ -192,7 +207,7 @@ class MetricsLog:
                 self._file.write(json.dumps(clean, ensure_ascii=False) + "\n")
 
     def _scalar(self, name: str, value: float | None, step: int) -> None:
-        if self._write and value is not None:
+        if self._write and value is not None and math.isfinite(value):
             with self._named(self._path.with_name("tb")):
                 self._board.scalar(name, value, step)
 

@@ -24,12 +24,14 @@ from twjax.parallel.sharding import batch_sharding
 from twjax.progress import say
 from twjax.storage import local_folder
 from twjax.training import branch, ledger
+from twjax.training.bad_steps import BadSteps
 from twjax.training.base import FrozenBase, Taught, base_of
 from twjax.training.budget import Look
 from twjax.training.checkpoint import Checkpoints, Restored
+from twjax.training.guard import guarded
 from twjax.training.history import History
 from twjax.training.loop import Answer, Back, Halt, Outcome, StepFn, Way, train_loop
-from twjax.training.metrics import Key, MetricsLog, cut, set_aside
+from twjax.training.metrics import Key, MetricsLog, bad_at_end, cut, set_aside
 from twjax.training.new_rows import new_rows_of
 from twjax.training.optimizer import make_optimizer
 from twjax.training.papers import describe, finish, freeze, only_writer, versions
@@ -232,17 +234,19 @@ class _Program:
             self.run.data,
             self.readings,
             history.turns,
+            history.jumps,
             steps=self.run.steps,
             config=self.config_name,
         )
 
     def _optimizer(self, changes: Sequence[tuple[int, float]]) -> optax.GradientTransformation:
-        return make_optimizer(
+        optimizer = make_optimizer(
             self.run.optimizer,
             self._schedule(changes),
             self.trained.specs,
             new_rows_of(self.source and self.source.record),
         )
+        return guarded(optimizer, self.run.faults)
 
     def _step_fn(self, changes: Sequence[tuple[int, float]]) -> StepFn:
         step = make_train_step(
@@ -336,6 +340,8 @@ class _Program:
                 run.budget, self.run_dir, self.history, start, self._course, write=self.first
             )
         course = steering.course if steering else self._course(history)
+        streak = bad_at_end(run_dir, start)
+        bad = BadSteps(run.faults, run_dir, history, start, streak, write=self.first)
         metrics = MetricsLog(
             self.run_dir,
             step=start,
@@ -345,6 +351,7 @@ class _Program:
             write=self.first,
             anew=self.anew,
             settings=flatten(run),
+            see=bad.see,
         )
         self.anew = False
         self.senders.start()
@@ -361,14 +368,30 @@ class _Program:
                 ),
             )
 
+        first = self.history.branch["step"] if self.history.branch else 0
+        every = run.checkpoint.every
+
+        def kept() -> list[int]:
+            # A save for a stop that was asked for isn't there when nobody asks.
+            return [step for step in self.checkpoints.settled() if step % every == 0]
+
+        def retreat() -> Back | None:
+            if bad.due is None:
+                return None
+            steps = kept()
+            if not steps or steps[0] - first <= every:
+                # None has been removed yet: the first state is as near as the next one is.
+                steps = [first, *steps]
+            had = steering.history if steering else self.history
+            now = steering.course if steering else course
+            self.history = bad.roll_back(steps, had, now, self._course)
+            assert self.history.rolling_back is not None
+            return Back(self.history.rolling_back)
+
         def back_from(look: Look) -> Back | None:
             assert steering is not None
-            # A save for a stop that was asked for isn't there when nobody asks.
-            every = run.checkpoint.every
-            kept = [step for step in self.checkpoints.settled() if step % every == 0]
             # With no checkpoint yet, a run resumed here would begin anew too.
-            first = self.history.branch["step"] if self.history.branch else 0
-            back = steering.roll_back(look, kept or [first])
+            back = steering.roll_back(look, kept() or [first])
             if back is None:
                 return None
             # Not read from the ledger: another process writes it.
@@ -396,8 +419,10 @@ class _Program:
 
         current = way()
         try:
-            late: Answer = None
-            if steering and (due := steering.due(start)):
+            late: Answer = retreat()
+            if late is not None:
+                pass
+            elif steering and (due := steering.due(start)):
                 late = back_from(due)
             elif metrics.was_evaluated(start):
                 # A kill came between the evaluation and the answer to it.
@@ -415,6 +440,7 @@ class _Program:
                 answer=answer,
                 checkpoints=self.checkpoints,
                 metrics=metrics,
+                retreat=retreat,
             )
         finally:
             metrics.close()
