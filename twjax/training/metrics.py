@@ -62,7 +62,7 @@ class MetricsLog:
     that logging never makes a device wait. Only the process with `write` writes files. Opening
     drops what the files hold beyond `step`, and an evaluation at `step` that lacks one of `keys`,
     (kind, task) of the records of a whole one; with `anew` all that they hold. TensorBoard shows
-    `settings` as a text. `see` is given each step's record.
+    `settings` as a text. `see` is given each step's record, `seconds` tells where the time went.
     """
 
     def __init__(
@@ -77,8 +77,9 @@ class MetricsLog:
         anew: bool = False,
         settings: Mapping[str, Any] | None = None,
         see: Callable[[Mapping[str, Any]], None] | None = None,
+        seconds: Callable[[], dict[str, float]] | None = None,
     ):
-        self._write, self._see = write, see
+        self._write, self._see, self._seconds = write, see, seconds
         self._rows = rows
         self._pending: list[tuple[int, dict[str, jax.Array]]] = []
         self._tokens = tokens
@@ -181,7 +182,7 @@ class MetricsLog:
                 with contextlib.suppress(OSError):
                     file.close()
 
-    def _speed(self, step: int) -> dict[str, float]:
+    def _speed(self, step: int) -> dict[str, Any]:
         """Returns what the steps since the last record took, and the time of day (Unix seconds)."""
         assert self._clock is not None
         start, first, tokens = self._clock
@@ -189,11 +190,13 @@ class MetricsLog:
         seconds = max(now - start - self._paused, 1e-9)
         paused = self._paused
         self._clock, self._paused = (now, step, self._tokens), 0.0
+        spent = {} if self._seconds is None else {"seconds": self._seconds()}
         return {
             "tokens_per_second": (self._tokens - tokens) / seconds,
             "step_seconds": seconds / max(step - first, 1),
             "paused_seconds": paused,
             "time": time.time(),
+            **spent,
         }
 
     def _line(self, record: dict[str, Any]) -> None:

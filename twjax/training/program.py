@@ -29,6 +29,7 @@ from twjax.training.base import FrozenBase, Taught, base_of
 from twjax.training.budget import Look
 from twjax.training.checkpoint import Checkpoints, Restored
 from twjax.training.guard import guarded
+from twjax.training.goodput import Clock
 from twjax.training.history import History
 from twjax.training.loop import Answer, Back, Halt, Outcome, StepFn, Way, train_loop
 from twjax.training.metrics import Key, MetricsLog, bad_at_end, cut, set_aside
@@ -58,6 +59,7 @@ from twjax.training.steering import Steering
 from twjax.training.step import make_train_step
 from twjax.training.teach import open_tops
 from twjax.training.trained import Trained
+from twjax.training.watchdog import Watchdog
 
 
 class Watch(Protocol):
@@ -95,10 +97,15 @@ def train(
     is on disk. Everything that can be wrong is checked before the first step.
     """
     run_dir = local_folder(run_dir)
-    with only_writer(run_dir), Checkpoints(run_dir, loaded.value.checkpoint) as checkpoints:
+    with (
+        only_writer(run_dir),
+        Watchdog(loaded.value.faults, run_dir) as watchdog,
+        Checkpoints(run_dir, loaded.value.checkpoint) as checkpoints,
+    ):
         if branch_from is not None:
             branch.begin(branch_from, loaded.value, run_dir, allow_change)
         program = _Program(loaded, run_dir, checkpoints, make_watch, allow_change, config_name)
+        program.clock = Clock(watchdog)
         program.prepare(open_folder)
         with jax.set_mesh(program.mesh), program.senders:
             return program.run_to_end()
@@ -123,6 +130,7 @@ class _Program:
         self.senders = Senders(run_dir, self.run.tracking if self.first else None)
         self.mesh = make_mesh(self.run.mesh)
         self.changes: list[Any] = []
+        self.clock = Clock()
 
     def prepare(self, open_folder: OpenFolder | None) -> None:
         """Opens and checks everything that the run needs, before any device work."""
@@ -199,6 +207,7 @@ class _Program:
                 finish(run_dir, start)
             return True
         if self.first:
+            self.clock.take_up(run_dir, start)
             describe(run, self.learner, self.trained, self.mesh, start, self.source)
             self._note(start)
         if jax.process_count() > 1:
@@ -216,14 +225,16 @@ class _Program:
             # Memory for two states may not be there.
             del outcome, restored
             self._finish_rollback()
+            if self.first:
+                self.clock.back_to(run_dir, back)
             kept = back in self.checkpoints.steps
             restored = self.checkpoints.restore(abstract, back) if kept else self._first(abstract)
         step = int(outcome.state.step)
         if self.first and outcome.stopped:
-            ledger.append(run_dir, "stop", step)
+            ledger.append(run_dir, "stop", step, goodput=self.clock.record())
             say(f"Asked to stop: step {step} is saved; the same command goes on from there.")
         elif self.first:
-            finish(run_dir, step)
+            finish(run_dir, step, goodput=self.clock.record())
         return not outcome.stopped
 
     def _course(self, history: History) -> Course:
@@ -311,6 +322,7 @@ class _Program:
             vocabulary=self.vocabulary,
             source=self.source.record if self.source else None,
             changes=[str(change) for change in self.changes],
+            goodput=self.clock.record(),
             versions=versions(),
             **details,
         )
@@ -340,8 +352,8 @@ class _Program:
                 run.budget, self.run_dir, self.history, start, self._course, write=self.first
             )
         course = steering.course if steering else self._course(history)
-        streak = bad_at_end(run_dir, start)
-        bad = BadSteps(run.faults, run_dir, history, start, streak, write=self.first)
+        streak = bad_at_end(self.run_dir, start)
+        bad = BadSteps(run.faults, self.run_dir, history, start, streak, write=self.first)
         metrics = MetricsLog(
             self.run_dir,
             step=start,
@@ -352,6 +364,7 @@ class _Program:
             anew=self.anew,
             settings=flatten(run),
             see=bad.see,
+            seconds=self.clock.seconds,
         )
         self.anew = False
         self.senders.start()
@@ -441,6 +454,7 @@ class _Program:
                 checkpoints=self.checkpoints,
                 metrics=metrics,
                 retreat=retreat,
+                clock=self.clock,
             )
         finally:
             metrics.close()
