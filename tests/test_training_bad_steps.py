@@ -13,14 +13,17 @@ import numpy as np
 import pytest
 
 from tests import faulty, tiny
-from tests.test_training_history import PLENTY, READING
+from tests.test_training_history import READING
 from twjax import storage
 from twjax.config import Faults
+from twjax.config.data import SeqLen
 from twjax.data.course import Course, Jump, Turn
 from twjax.training.bad_steps import BadSteps
 from twjax.training.history import History, handed_on
 
 FAULTS = Faults(in_a_row=3, rollbacks=2)
+PLENTY: dict[SeqLen, dict[str, int]] = {16: {"a": 10**6, "b": 10**6}}
+FEW: dict[SeqLen, dict[str, int]] = {16: {"a": 90, "b": 90}}
 
 
 def read(course, first, end):
@@ -136,17 +139,17 @@ def test_the_last_checkpoint_before_a_good_step_is_gone_back_to(tmp_path):
     with pytest.raises(FloatingPointError, match="no checkpoint behind which a step was good"):
         back(again, [4, 6])
     spent = bad_steps(tmp_path, 9, 5, now=History(bad_rollbacks=2))
-    with pytest.raises(FloatingPointError, match="after 2 rollbacks of at most 2. The newest"):
+    with pytest.raises(FloatingPointError, match=r"after 2 rollbacks of at most 2\. The newest"):
         back(spent, [0, 2])
-    dry = Course([(0, dataclasses.replace(READING, max_epochs=1))], {16: {"a": 90, "b": 90}})
-    with pytest.raises(FloatingPointError, match="and no rows are left: Mixture.max_epochs"):
+    dry = Course([(0, dataclasses.replace(READING, max_epochs=1))], FEW)
+    with pytest.raises(FloatingPointError, match=r"and no rows are left: Mixture\.max_epochs"):
         bad_steps(tmp_path, 9, 5).roll_back(
             [0, 2],
             History(),
             dry,
             lambda after: Course(
                 [(0, dataclasses.replace(READING, max_epochs=1))],
-                {16: {"a": 90, "b": 90}},
+                FEW,
                 jumps=after.jumps,
                 steps=16,
             ),
@@ -204,6 +207,7 @@ def test_kills_and_stops_change_nothing_of_a_run_with_bad_steps(config, unbroken
             [sys.executable, "-m", "twjax", *faulty.command(config, run_dir, seldom)],
             env=tiny.environment(),
             stderr=subprocess.DEVNULL,
+            text=True,
         )
         # Some at a decision, where the ledger and the checkpoints must not part.
         before = len(faulty.events(run_dir, "roll_back")) if run_dir.exists() else 0

@@ -123,6 +123,9 @@ class Evaluation:
         )
 
 
+_FAULTS = Faults()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
     """Everything a training run is.
@@ -135,8 +138,8 @@ class Run:
 
     `budget` bounds what may be forgotten; None doesn't look at it. With `adapter` only adapters
     beside the weights are trained; with `distillation` predictions are kept close to those at the
-    start. `tracking` names where the log is shown beside the run's own folder. `faults` says what is
-    done about steps that go wrong.
+    start. `tracking` names where the log is shown beside the run's own folder; `faults` says what
+    is done about steps that go wrong.
 
     Where `Data.vocabulary` is one that `twjax vocab extend` made of the source's, the weights get
     a row for each new id, in the embedding and in an untied output matrix each from its own old
@@ -162,7 +165,7 @@ class Run:
     adapter: Adapter | None = None
     distillation: Distillation | None = None
     tracking: Tracking | None = None
-    faults: Faults = Faults()
+    faults: Faults = _FAULTS
     seed: int = 0
     log_every: int = 10
 

@@ -88,8 +88,9 @@ class Course:
     """The rows of every step of a run.
 
     `readings` are (first step, what is read from there on), the first from step 0; `turns` change
-    shares on the way; `jumps` leave rows out, which count as read. `sizes` are the rows of each task by length. With `steps` given, a course
-    whose capped tasks can't fill that many raises at once.
+    shares on the way; `jumps` leave rows out, which count as read. `sizes` are the rows of each
+    task by length. With `steps` given, a course whose capped tasks can't fill that many raises at
+    once.
     """
 
     def __init__(

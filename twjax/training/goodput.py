@@ -40,7 +40,7 @@ class Clock:
 
     def __init__(self, watchdog: Watchdog | None = None):
         self.watchdog = watchdog
-        self._seconds = dict.fromkeys(CAUSES, 0.0)
+        self._seconds: dict[str, float] = dict.fromkeys(CAUSES, 0.0)
         self._causes = ["starting"]
         self._born = time.time() - _age()
         self._last = time.monotonic() - (time.time() - self._born)
@@ -50,9 +50,11 @@ class Clock:
         """Counts what is done here as of one cause; back to the one before at its end."""
         self._count()
         self._causes.append(cause)
-        paused = self.watchdog is not None and cause in _PAUSES
+        paused = contextlib.nullcontext()
+        if self.watchdog is not None and cause in _PAUSES:
+            paused = self.watchdog.pause(cause)
         try:
-            with self.watchdog.pause(cause) if paused else contextlib.nullcontext():  # type: ignore[union-attr]
+            with paused:
                 yield
         finally:
             self._count()

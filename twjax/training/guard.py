@@ -35,7 +35,7 @@ def guarded(
     def init(params: Any) -> Guarded:
         return Guarded(jnp.full((window,), jnp.nan, jnp.float32), optimizer.init(params))
 
-    def update(updates: Any, state: Guarded, params: Any = None) -> tuple[Any, Guarded]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Guarded]:
         # Of the gradients as they are, before any clipping.
         norm = optax.global_norm(updates).astype(jnp.float32)
         updates, inner = optimizer.update(updates, state.inner, params)

@@ -28,8 +28,8 @@ from twjax.training.bad_steps import BadSteps
 from twjax.training.base import FrozenBase, Taught, base_of
 from twjax.training.budget import Look
 from twjax.training.checkpoint import Checkpoints, Restored
-from twjax.training.guard import guarded
 from twjax.training.goodput import Clock
+from twjax.training.guard import guarded
 from twjax.training.history import History
 from twjax.training.loop import Answer, Back, Halt, Outcome, StepFn, Way, train_loop
 from twjax.training.metrics import Key, MetricsLog, bad_at_end, cut, set_aside

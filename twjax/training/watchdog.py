@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -98,7 +99,7 @@ class Watchdog:
     def _look(self, passed: float) -> None:
         """Counts the steps that have ended since the last look."""
         before = len(self._running)
-        self._running = [value for value in self._running if not value.is_ready()]
+        self._running = [value for value in self._running if not _is_there(value)]
         if len(self._running) == before:
             self._idle += passed
             return
@@ -118,7 +119,7 @@ class Watchdog:
         # First to where it can't fail; a file system may be what hangs.
         print(f"twjax train: {text}. Where the threads are:", file=sys.stderr, flush=True)
         with contextlib.suppress(Exception):
-            faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
+            faulthandler.dump_traceback(file=2, all_threads=True)
         writer = threading.Thread(target=self._write, args=(path, text), daemon=True)
         writer.start()
         writer.join(_WRITING)
@@ -132,6 +133,11 @@ class Watchdog:
             file.write(f"{text}\n\n")
             file.flush()
             faulthandler.dump_traceback(file=file, all_threads=True)
+
+
+def _is_there(value: Any) -> bool:
+    # What JAX's own type leaves out.
+    return value.is_ready()
 
 
 # Seconds that writing the stacks may take.
