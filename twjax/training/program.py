@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import optax
@@ -17,7 +17,6 @@ from twjax.data.loader import Readers, batches, open_course
 from twjax.data.mixture import ORDER
 from twjax.models import adapters
 from twjax.models.attention import choose_attention
-from twjax.models.network import AnyNetwork
 from twjax.models.network import network as declare
 from twjax.parallel.mesh import make_mesh
 from twjax.parallel.sharding import batch_sharding
@@ -32,7 +31,7 @@ from twjax.training.goodput import Clock
 from twjax.training.guard import guarded
 from twjax.training.history import History
 from twjax.training.loop import Answer, Back, Halt, Outcome, StepFn, Way, train_loop
-from twjax.training.metrics import Key, MetricsLog, bad_at_end, cut, set_aside
+from twjax.training.metrics import MetricsLog, bad_at_end, cut, set_aside
 from twjax.training.new_rows import new_rows_of
 from twjax.training.optimizer import make_optimizer
 from twjax.training.papers import describe, finish, freeze, only_writer, versions
@@ -60,22 +59,7 @@ from twjax.training.step import make_train_step
 from twjax.training.teach import open_tops
 from twjax.training.trained import Trained
 from twjax.training.watchdog import Watchdog
-
-
-class Watch(Protocol):
-    """What a run looks at while it trains.
-
-    `caches` are the fingerprints of what it reads, `keys` (kind, task) of what a call returns.
-    """
-
-    caches: dict[str, str]
-    keys: frozenset[Key]
-
-    def __call__(self, params: Any, step: int) -> list[dict[str, Any]]: ...
-
-
-# Makes a watch for a run, its network and mesh, and the sha256 of its rows' vocabulary.
-MakeWatch = Callable[[Run, AnyNetwork, jax.sharding.Mesh, str], Watch]
+from twjax.training.watched import MakeWatch
 
 
 def train(
