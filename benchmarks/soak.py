@@ -1,6 +1,6 @@
 """A run of two hosts under one fault after another, against the same run left alone.
 
-    python benchmarks/soak.py [--faults 30] [--steps 240] [--seed 0] [--json FILE]
+    PYTHONPATH=. python benchmarks/soak.py [--faults 30] [--steps 240] [--seed 0] [--json FILE]
 
 The tiny run of the tests as two processes (`launch.local`), with rows that lead to losses that are
 NaN: single ones, and twice so many in a row that the run goes back. Beside these the faults are, by
@@ -156,11 +156,11 @@ class Soak:
         """
         hang = "no step has ended for" in self.log.read_text()
         ended = {"stop": (EXIT_CODE, 0), "pause": (0,), "terminate": (0,), None: (0,)}
-        # A host that dies is seen by the launcher or, before it, by the other host.
+        # A host that dies is seen by the launcher, by the other host or by its watchdog.
         wanted = ended.get(kind)
         if wanted is not None and code not in wanted:
             self.problems.append(f"{kind}: code {code}: {self.log.read_text()[-2000:]}")
-        if hang and kind != "stop":
+        if hang and kind in ("pause", "terminate", None):
             self.problems.append(f"{kind}: a watchdog ended the run")
         starts = [
             event["step"]

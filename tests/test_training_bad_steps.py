@@ -239,3 +239,15 @@ def test_after_the_last_rollback_the_run_ends_and_goes_on_with_more(config, unbr
     faulty.train(config, run_dir)
     assert tiny.losses(run_dir) == tiny.losses(unbroken[0])
     assert decided(run_dir) == decided(unbroken[0])
+
+
+@pytest.mark.slow
+def test_two_hosts_go_back_to_the_same_places_as_one(config, unbroken, tmp_path):
+    run_dir = tmp_path / "pair"
+    tiny.twjax_pair(*faulty.command(config, run_dir))
+    assert decided(run_dir) == decided(unbroken[0])
+    ours, theirs = tiny.losses(run_dir), tiny.losses(unbroken[0])
+    assert list(ours) == list(theirs)
+    good = [step for step in ours if step not in (4, 21)]
+    close = [[losses[step] for step in good] for losses in (ours, theirs)]
+    np.testing.assert_allclose(*close, rtol=1e-3)
