@@ -41,7 +41,7 @@ ROOMS = {
 # Where a room may import only one file of another.
 ONLY = {
     ("parallel", "models"): {"twjax.models.spec"},
-    ("models", "parallel"): {"twjax.parallel.sharding"},
+    ("models", "parallel"): {"twjax.parallel.sharding", "twjax.parallel.tpu"},
     ("huggingface", "training"): {"twjax.training.checkpoint"},
     ("sweeps", "training"): {"twjax.training.ledger"},
 }

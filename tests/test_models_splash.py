@@ -10,6 +10,7 @@ import pytest
 from twjax.models import attention
 from twjax.models.attention import Form
 from twjax.models.positions import alibi_slopes
+from twjax.parallel.tpu import Tiles
 
 FORMS = {
     "plain": Form(0.3),
@@ -33,6 +34,36 @@ def test_the_kernel_equals_the_reference(form):
     found = attention._splash(q, k, v, segments, FORMS[form], interpret=True)
     real = np.asarray(segments[0]) > 0
     np.testing.assert_allclose(found[0, real], expected[0, real], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "tiles",
+    [
+        Tiles(forward=256, queries=128, keys=512, compute=128),
+        # The tile of keys is no multiple of what is to be multiplied at a time.
+        Tiles(forward=512, queries=256, keys=384, compute=256),
+    ],
+    ids=lambda tiles: f"keys{tiles.keys}",
+)
+def test_gradients_equal_the_references_whatever_the_tiles(tiles):
+    S, N, K, H = 768, 2, 1, 128
+    keys = jax.random.split(jax.random.key(0), 4)
+    q, k, v, out = (
+        jax.random.normal(key, (1, S, heads, H))
+        for key, heads in zip(keys, (N, K, K, N), strict=True)
+    )
+    segments = jnp.asarray(np.repeat([1, 2, 3, 0], [300, 400, 50, 18])[None])
+    out = jnp.where(segments[..., None, None] > 0, out, 0.0)
+
+    def gradients(attend):
+        return jax.grad(lambda *qkv: jnp.sum(attend(*qkv) * out), argnums=(0, 1, 2))(q, k, v)
+
+    form = FORMS["plain"]
+    expected = gradients(lambda *qkv: attention.attend(*qkv, segments, "reference", form))
+    found = gradients(lambda *qkv: attention._splash(*qkv, segments, form, tiles, interpret=True))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=3e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("heads", [4, 6, 112])

@@ -118,7 +118,7 @@ def test_norm_and_clipping_are_of_what_is_trained(run):
     batch = jax.tree.map(jnp.asarray, tiny.rows(np.random.default_rng(0), run.data.batch_size))
 
     def loss(params):
-        hidden, head, tokens, weights, _ = forward(network, run, params, batch, "cpu")
+        hidden, head, tokens, weights, _ = forward(network, run, params, batch, "reference")
         logits = jnp.einsum("BSD,DV->BSV", hidden, head[:, : run.model.vocab_size])
         logs = jax.nn.log_softmax(logits)[:, :-1]
         picked = jnp.take_along_axis(logs, tokens[:, 1:, None], axis=-1)[..., 0]

@@ -51,27 +51,44 @@ class Mesh:
             )
 
 
+# What of a layer can be saved for the backward pass: the inputs of attention, its output with the
+# softmax's statistics, its projection, and the products of the MLP.
+SAVEABLE = ("query", "key", "value", "attention", "out", "gate", "up", "down")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
     """How one step is computed: precision, memory and kernels; not what is learnt.
 
     `accumulation` splits the batch into that many microbatches. `remat` names what the backward
-    pass recomputes: nothing, all but the projections ("dots"), or whole layers ("full").
-    `loss_chunks` is the number of pieces of the sequence over which logits are formed.
+    pass recomputes: nothing, all but the projections ("dots"), or whole layers ("full"); a tuple
+    names what it finds saved (of `SAVEABLE`). `loss_chunks` is the number of pieces of the sequence
+    over which logits are formed. `compiler_options` are added to those that twjax gives a TPU's
+    compiler (`twjax.parallel.tpu`); None takes one of them away.
     """
 
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     accumulation: int = 1
-    remat: Literal["none", "dots", "full"] = "full"
+    remat: Literal["none", "dots", "full"] | tuple[str, ...] = "full"
     attention: Literal["auto", "reference", "splash"] = "auto"
     loss_chunks: int = 8
     z_loss: float = 0.0
+    compiler_options: dict[str, bool | int | str | None] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        unknown = sorted(set(self.saved or ()) - set(SAVEABLE))
+        require(not unknown, f"Step.remat names {unknown}; what can be saved is {SAVEABLE}.")
         for name in ("accumulation", "loss_chunks"):
             value = getattr(self, name)
             require(value >= 1, f"Step.{name} ({value}) must be at least 1.")
         require(self.z_loss >= 0, f"Step.z_loss ({self.z_loss}) must not be negative.")
+
+    @property
+    def saved(self) -> tuple[str, ...] | None:
+        """What the backward pass finds saved of each layer; None: everything it needs."""
+        if isinstance(self.remat, tuple):
+            return self.remat
+        return {"none": None, "dots": SAVEABLE, "full": ()}[self.remat]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from twjax.config import Run
+from twjax.models.attention import choose_attention
 from twjax.models.network import AnyNetwork
 from twjax.parallel.sharding import batch_sharding, replicated
 from twjax.progress import Progress
@@ -49,10 +50,10 @@ class Evaluator:
         tasks: Mapping[str, HeldOut],
     ):
         self._tasks = tasks
-        platform = mesh.devices.flat[0].platform
+        kind = choose_attention(run.step.attention, mesh.devices.flat[0].platform)
 
         def sums(params: Any, batch: Batch) -> LossSums:
-            *arrays, ahead = forward(network, run, params, batch, platform)
+            *arrays, ahead = forward(network, run, params, batch, kind)
             rows = next_token_sums(
                 *arrays,
                 ahead=ahead,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import Any, Literal
 
 import jax
@@ -19,11 +20,11 @@ from jax.sharding import PartitionSpec
 from twjax.config import Model
 from twjax.models.positions import alibi_slopes
 from twjax.parallel.sharding import activation_spec, current_mesh
+from twjax.parallel.tpu import SMALL_TILES, Tiles
 
-Kind = Literal["reference", "splash"]
+# Tiles: splash with these.
+Kind = Literal["reference", "splash"] | Tiles
 
-# The largest tile that splash attention is given; one tile is at most the sequence.
-SPLASH_BLOCK = 1024
 # Rows that it takes are multiples of this.
 SPLASH_COLUMNS = 128
 
@@ -81,8 +82,9 @@ def attend(
     A position sees itself and what stands before it in its own segment. N is a multiple of K:
     consecutive query heads share a key/value head.
     """
-    if kind == "splash":
-        return _splash(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, form)
+    if kind != "reference":
+        tiles = SMALL_TILES if kind == "splash" else kind
+        return _splash(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, form, tiles)
     position = jnp.arange(q_BSNH.shape[1])
     distance_ST = position[:, None] - position[None, :]
     same_BST = segment_ids_BS[:, :, None] == segment_ids_BS[:, None, :]
@@ -179,6 +181,7 @@ def _splash(
     v_BSKH: jax.Array,
     segment_ids_BS: jax.Array,
     form: Form,
+    tiles: Tiles = SMALL_TILES,
     interpret: bool = False,
 ) -> jax.Array:
     """TPU flash attention by JAX's splash kernel, one call a device and batch row.
@@ -189,10 +192,11 @@ def _splash(
     heads = activation_spec("batch", None, "heads", None)
     kv = activation_spec("batch", None, "kv", None)
     segments = activation_spec("batch", None)
-    q_BSNH = q_BSNH * form.scale
+    if form.scale != 1.0:
+        q_BSNH = q_BSNH * form.scale
     if form.alibi:
         q_BSNH, k_BSKH = _with_alibi(q_BSNH, k_BSKH)
-    local = functools.partial(_splash_local, form=form, interpret=interpret)
+    local = functools.partial(_splash_local, form=form, tiles=tiles, interpret=interpret)
     if mesh is not None:
         local = jax.shard_map(
             local,
@@ -233,24 +237,28 @@ def _splash_local(
     v_BSKH: jax.Array,
     segment_ids_BS: jax.Array,
     form: Form,
+    tiles: Tiles,
     interpret: bool,
 ) -> jax.Array:
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
     S, N, K = q_BSNH.shape[1], q_BSNH.shape[2], k_BSKH.shape[2]
-    block = _tile(S, q_BSNH.shape[-1])
+    sizes = [_tile(S, q_BSNH.shape[-1], most) for most in dataclasses.astuple(tiles)]
+    forward, queries, keys, compute = sizes
+    # What is multiplied at a time divides the tile that is held.
+    compute = math.gcd(keys, compute)
     mask: Any = splash.CausalMask((S, S))
     if form.window is not None and form.window < S:
         mask = splash.LocalMask((S, S), window_size=(form.window - 1, 0), offset=0)
     kernel = splash.make_splash_mqa_single_device(
         mask=splash.MultiHeadMask([mask] * (N // K)),
         block_sizes=splash.BlockSizes(
-            block_q=block,
-            block_kv=block,
-            block_kv_compute=block,
-            block_q_dkv=block,
-            block_kv_dkv=block,
-            block_kv_dkv_compute=block,
+            block_q=forward,
+            block_kv=forward,
+            block_kv_compute=forward,
+            block_q_dkv=queries,
+            block_kv_dkv=keys,
+            block_kv_dkv_compute=compute,
             use_fused_bwd_kernel=True,
         ),
         residual_checkpoint_name=RESIDUALS,
@@ -269,13 +277,13 @@ def _splash_local(
     return jnp.moveaxis(out_BNSH, 1, 2)
 
 
-def _tile(length: int, head_dim: int) -> int:
-    """Returns the largest multiple of 128 up to `SPLASH_BLOCK` that divides the sequence.
+def _tile(length: int, head_dim: int, most: int) -> int:
+    """Returns the largest multiple of 128 up to `most` that divides the sequence.
 
     Heads wider than a vector's 128 lanes take half the rows: the backward kernel's tiles of both
     would be more than the core's own memory (BloombergGPT's 192 on v5p).
     """
-    most = SPLASH_BLOCK if head_dim <= 128 else SPLASH_BLOCK // 2
+    most = most if head_dim <= 128 else max(most // 2, SPLASH_COLUMNS)
     for block in range(min(most, length), SPLASH_COLUMNS - 1, -1):
         if length % block == 0 and block % SPLASH_COLUMNS == 0:
             return block

@@ -23,10 +23,7 @@ from twjax.models.output import Output
 from twjax.models.positions import Rotary, rotary, rotate, segment_positions
 from twjax.models.spec import normal, ones, weight, weight_specs
 from twjax.models.stack import run_layers
-from twjax.parallel.sharding import constrain
-
-# What the backward pass finds saved instead of computing again, by `Step.remat`.
-SAVED_NAMES = ("query", "key", "value", attention.RESIDUALS, "out", "gate", "up", "down")
+from twjax.parallel.sharding import constrain, row_major
 
 # (queries, keys, values) -> (what attention mixes [B, S, N, H], what to keep of the layer)
 Mix = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
@@ -73,18 +70,21 @@ def block(
     config: Model,
     w: layers.Weights,
     x_BSD: jax.Array,
-    turn: Rotary | None,
+    turns: tuple[Rotary, Rotary] | None,
     mix: Mix,
     seq: str | None = "seq",
 ) -> tuple[jax.Array, Any]:
-    """Runs one layer; `seq` is the logical axis of S (None: whole on every device)."""
+    """Runs one layer; `turns` are those of queries and of keys.
+
+    `seq` is the logical axis of S (None: whole on every device).
+    """
     pre, post = config.norm_position != "post", config.norm_position == "both"
     y_BSD = layers.norm(w, "attention_norm", x_BSD, config) if pre else x_BSD
     q_BSNH = layers.heads(w, "q", y_BSD, config)
     k_BSKH = layers.heads(w, "k", y_BSD, config)
     v_BSKH = layers.heads(w, "v", y_BSD, config)
-    if turn is not None:
-        q_BSNH, k_BSKH = rotate(q_BSNH, turn), rotate(k_BSKH, turn)
+    if turns is not None:
+        q_BSNH, k_BSKH = rotate(q_BSNH, turns[0]), rotate(k_BSKH, turns[1])
     q_BSNH = constrain(checkpoint_name(q_BSNH, "query"), "batch", seq, "heads", None)
     k_BSKH = constrain(checkpoint_name(k_BSKH, "key"), "batch", seq, "kv", None)
     v_BSKH = constrain(checkpoint_name(v_BSKH, "value"), "batch", seq, "kv", None)
@@ -129,7 +129,7 @@ class Network(Output):
         *,
         dtype: Any,
         kind: attention.Kind,
-        remat: str = "none",
+        saved: tuple[str, ...] | None = None,
     ) -> jax.Array:
         """Returns the last layer's activations [B, S, D] in `dtype`, normed but for "post" norms.
 
@@ -137,7 +137,7 @@ class Network(Output):
         weights are gathered in the compute dtype.
         """
         hidden_BSD, _ = self._rows(
-            params, tokens_BS, segment_ids_BS, dtype=dtype, kind=kind, remat=remat, keep=False
+            params, tokens_BS, segment_ids_BS, dtype=dtype, kind=kind, saved=saved, keep=False
         )
         return hidden_BSD
 
@@ -157,7 +157,7 @@ class Network(Output):
         from there on. The cache has room for `length` - S tokens more.
         """
         hidden_BSD, kept = self._rows(
-            params, tokens_BS, segment_ids_BS, dtype=dtype, kind=kind, remat="none", keep=True
+            params, tokens_BS, segment_ids_BS, dtype=dtype, kind=kind, saved=None, keep=True
         )
         return hidden_BSD, Cache.start(self.config, kept, segment_ids_BS, length)
 
@@ -171,7 +171,7 @@ class Network(Output):
         params = self.cast(params, cache.dtype)
         positions_BS = cache.next_B[:, None] + steps_S
         x_BSD = self._embed(params, tokens_BS, positions_BS, seq=None)
-        turns = self._turns(positions_BS)
+        turns = self._turns(positions_BS, "reference")
         distance_BSS = (steps_S[:, None] - steps_S[None, :])[None]
 
         def layer(kind: str, x_BSD: jax.Array, w: Any, old: Any) -> tuple[jax.Array, Any]:
@@ -184,7 +184,8 @@ class Network(Output):
                 )
                 return mixed, (k, v)
 
-            return block(config, w, x_BSD, turns[kind], mix, seq=None)
+            turn = turns[kind]
+            return block(config, w, x_BSD, turn and (turn, turn), mix, seq=None)
 
         kinds = config.layer_kinds
         x_BSD, kept = run_layers(layer, kinds, x_BSD, params["layers"], cache.layers)
@@ -198,31 +199,37 @@ class Network(Output):
         *,
         dtype: Any,
         kind: attention.Kind,
-        remat: str,
+        saved: tuple[str, ...] | None,
         keep: bool,
     ) -> tuple[jax.Array, Any]:
         config = self.config
         params = self.cast(params, dtype)
         positions_BS = segment_positions(segment_ids_BS)
         x_BSD = self._embed(params, tokens_BS, positions_BS)
-        turns = self._turns(positions_BS)
+        turns = self._turns(positions_BS, kind)
 
         def layer(place: str, x_BSD: jax.Array, w: Any, _: None) -> tuple[jax.Array, Any]:
-            form = Form.of(config, place)
+            form, turn = Form.of(config, place), turns[place]
+            queries = turn
+            if turn is not None and kind != "reference":
+                # Queries are scaled as they turn: a pass over memory less.
+                queries = turn._replace(scale=turn.scale * form.scale)
+                form = dataclasses.replace(form, scale=1.0)
 
             def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
                 mixed = attention.attend(q, k, v, segment_ids_BS, kind, form)
                 return mixed, (k, v) if keep else None
 
-            return block(config, w, x_BSD, turns[place], mix)
+            both = (queries, turn) if queries and turn else None
+            x_BSD, kept = block(config, w, x_BSD, both, mix)
+            return x_BSD if kind == "reference" else row_major(x_BSD), kept
 
         x_BSD, kept = run_layers(
             layer,
             config.layer_kinds,
             x_BSD,
             params["layers"],
-            remat=remat,
-            saved_names=SAVED_NAMES,
+            saved=saved,
         )
         return self._final(params, x_BSD), kept
 
@@ -242,12 +249,13 @@ class Network(Output):
             x_BSD = layers.layer_norm(x_BSD, scale_D, bias_D, config.norm_eps)
         return constrain(x_BSD, "batch", seq, None)
 
-    def _turns(self, positions_BS: jax.Array) -> dict[str, Rotary | None]:
+    def _turns(self, positions_BS: jax.Array, attends: attention.Kind) -> dict[str, Rotary | None]:
         """Returns the rotary angles of each kind of layer, once for all layers of the kind."""
         kinds: dict[str, Rotary | None] = dict.fromkeys(self.config.layer_kinds)
         if self.config.positions != "rotary":
             return kinds
-        return {kind: rotary(positions_BS, self.config, kind) for kind in kinds}
+        turns = {kind: rotary(positions_BS, self.config, kind) for kind in kinds}
+        return {kind: t._replace(products=attends != "reference") for kind, t in turns.items()}
 
     def _final(self, params: Any, x_BSD: jax.Array) -> jax.Array:
         if self.config.norm_position == "post":

@@ -20,7 +20,6 @@ from jax.ad_checkpoint import checkpoint_name
 
 from twjax.config import Model
 from twjax.models import attention, relative
-from twjax.models.decoder import SAVED_NAMES
 from twjax.models.layers import Weights, heads, mlp, norm, out
 from twjax.models.output import Output
 from twjax.models.spec import normal, ones, weight, weight_specs
@@ -131,7 +130,7 @@ class EncoderDecoder(Output):
         *,
         dtype: Any,
         kind: attention.Kind = "reference",
-        remat: str = "none",
+        saved: tuple[str, ...] | None = None,
     ) -> jax.Array:
         """Returns the decoder's normed activations [B, T, D]: place t predicts target t.
 
@@ -140,7 +139,7 @@ class EncoderDecoder(Output):
         """
         del kind
         params = self.cast(params, dtype)
-        encoded_BSD = self._encode(params, inputs_BS, inputs_segment_ids_BS, remat)
+        encoded_BSD = self._encode(params, inputs_BS, inputs_segment_ids_BS, saved)
         T = targets_BT.shape[1]
         place = jnp.arange(T)
         same_BTT = targets_segment_ids_BT[:, :, None] == targets_segment_ids_BT[:, None, :]
@@ -153,7 +152,7 @@ class EncoderDecoder(Output):
             return self._mlp(w, x_BTD)
 
         before_BT = shift_right(targets_BT, targets_segment_ids_BT)
-        return self._stack(params, "decoder", before_BT, layer, remat)
+        return self._stack(params, "decoder", before_BT, layer, saved)
 
     def start(
         self,
@@ -166,7 +165,7 @@ class EncoderDecoder(Output):
     ) -> Cache:
         """Encodes the inputs and returns a cache with room for `length` targets."""
         params = self.cast(params, dtype)
-        encoded_BSD = self._encode(params, inputs_BS, inputs_segment_ids_BS, "none")
+        encoded_BSD = self._encode(params, inputs_BS, inputs_segment_ids_BS, None)
         w = params["decoder"]["layers"]
         axes = (None, "batch", None, "heads", None)
         cross_k, cross_v = (
@@ -234,17 +233,26 @@ class EncoderDecoder(Output):
         return hidden_BTD, cache._replace(length=length, k=keys, v=values)
 
     def _encode(
-        self, params: Any, inputs_BS: jax.Array, segment_ids_BS: jax.Array, remat: str
+        self,
+        params: Any,
+        inputs_BS: jax.Array,
+        segment_ids_BS: jax.Array,
+        saved: tuple[str, ...] | None,
     ) -> jax.Array:
         mask_BSS = segment_ids_BS[:, :, None] == segment_ids_BS[:, None, :]
 
         def layer(x_BSD: jax.Array, w: Weights, bias_NSS: jax.Array) -> jax.Array:
             return self._mlp(w, self._attention(w, x_BSD, mask_BSS, bias_NSS))
 
-        return self._stack(params, "encoder", inputs_BS, layer, remat)
+        return self._stack(params, "encoder", inputs_BS, layer, saved)
 
     def _stack(
-        self, params: Any, name: str, tokens_BS: jax.Array, layer: Any, remat: str
+        self,
+        params: Any,
+        name: str,
+        tokens_BS: jax.Array,
+        layer: Any,
+        saved: tuple[str, ...] | None,
     ) -> jax.Array:
         """Embeds tokens and applies the layers of a stack and its last norm."""
         stack = params[name]
@@ -269,12 +277,8 @@ class EncoderDecoder(Output):
             w, table_RN = part
             return layer(x_BSD, w, shared if table_RN is None else bias(table_RN)), None
 
-        if remat != "none":
-            policy = (
-                jax.checkpoint_policies.save_only_these_names(*SAVED_NAMES)
-                if remat == "dots"
-                else jax.checkpoint_policies.nothing_saveable
-            )
+        if saved is not None:
+            policy = jax.checkpoint_policies.save_only_these_names(*saved)
             # The scan already keeps XLA from merging the two passes.
             step = jax.checkpoint(step, policy=policy, prevent_cse=False)
         x_BSD, _ = jax.lax.scan(step, x_BSD, (stack["layers"], None if one else stack["relative"]))

@@ -33,10 +33,15 @@ def segment_positions(segment_ids_BS: jax.Array) -> jax.Array:
 
 
 class Rotary(NamedTuple):
-    """Float32 angles [B, S, F] by which pairs are turned; cosine and sine are times `scale`."""
+    """Float32 angles [B, S, F] by which pairs are turned; cosine and sine are times `scale`.
+
+    With `products` the halves of a head change places by a product with a matrix of 0, 1 and -1:
+    on a TPU, whose vectors are as wide as a head, anything else is passes over memory.
+    """
 
     angles_BSF: jax.Array
     scale: float = 1.0
+    products: bool = False
 
 
 def rotary(positions_BS: jax.Array, config: Model, kind: str) -> Rotary:
@@ -87,11 +92,26 @@ def rotate(x_BSNH: jax.Array, rotary: Rotary) -> jax.Array:
 
     The halves, not neighbours, form a pair: the layout of Hugging Face's Llama weights.
     """
-    first, second = jnp.split(x_BSNH.astype(jnp.float32), 2, axis=-1)
     cos, sin = jnp.cos(rotary.angles_BSF), jnp.sin(rotary.angles_BSF)
     if rotary.scale != 1.0:
         cos, sin = cos * rotary.scale, sin * rotary.scale
     cos, sin = cos[:, :, None], sin[:, :, None]
+    if rotary.products:
+        F = cos.shape[-1]
+        # (a, b) · exchange = (-b, a), exactly: of each sum one term isn't 0.
+        exchange_HH = np.zeros((2 * F, 2 * F), np.float32)
+        exchange_HH[np.arange(F) + F, np.arange(F)] = -1.0
+        exchange_HH[np.arange(F), np.arange(F) + F] = 1.0
+        other_BSNH = jnp.einsum(
+            "BSNH,HG->BSNG",
+            x_BSNH,
+            exchange_HH.astype(x_BSNH.dtype),
+            precision=jax.lax.Precision.HIGHEST if x_BSNH.dtype == jnp.float32 else None,
+        )
+        cos, sin = (jnp.concatenate([x, x], axis=-1) for x in (cos, sin))
+        turned = x_BSNH.astype(jnp.float32) * cos + other_BSNH.astype(jnp.float32) * sin
+        return turned.astype(x_BSNH.dtype)
+    first, second = jnp.split(x_BSNH.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return turned.astype(x_BSNH.dtype)
 

@@ -29,14 +29,13 @@ def run_layers(
     weights: Any,
     extra: tuple[tuple[Any, ...], tuple[Any, ...]] | None = None,
     *,
-    remat: str = "none",
-    saved_names: tuple[str, ...] = (),
+    saved: tuple[str, ...] | None = None,
 ) -> tuple[Any, tuple[tuple[Any, ...], tuple[Any, ...]]]:
     """Runs L layers over activations `x`; returns them and what the layers kept.
 
     `extra` and what is kept are ordered like the computation: (one tree a place in the period,
-    stacked over the periods; one tree a left-over layer). `remat` is "none", "dots" (the backward
-    pass finds `saved_names` saved) or "full" (it computes each layer again).
+    stacked over the periods; one tree a left-over layer). `saved` names what the backward pass
+    finds saved of each layer, computing the rest again; None: everything that it needs.
     """
     size = period(kinds)
     blocks, left = divmod(len(kinds), size)
@@ -49,7 +48,7 @@ def run_layers(
         for place in range(size):
             one = weights if size == 1 else jax.tree.map(lambda w, p=place: w[p], weights)
             # The scan already keeps XLA from merging the two passes.
-            run = _checkpointed(layer, kinds[place], remat, saved_names, prevent_cse=False)
+            run = _checkpointed(layer, kinds[place], saved, prevent_cse=False)
             x, piece = run(x, one, stacked[place])
             kept.append(piece)
         return x, tuple(kept)
@@ -63,23 +62,19 @@ def run_layers(
     rest = []
     for index in range(left):
         one = jax.tree.map(lambda w, i=cut + index: w[i], weights)
-        run = _checkpointed(layer, kinds[cut + index], remat, saved_names, prevent_cse=True)
+        run = _checkpointed(layer, kinds[cut + index], saved, prevent_cse=True)
         x, piece = run(x, one, single[index])
         rest.append(piece)
     return x, (kept, tuple(rest))
 
 
 def _checkpointed(
-    layer: Layer, kind: str, remat: str, saved_names: tuple[str, ...], prevent_cse: bool
+    layer: Layer, kind: str, saved: tuple[str, ...] | None, prevent_cse: bool
 ) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
     def run(x: Any, weights: Any, extra: Any) -> tuple[Any, Any]:
         return layer(kind, x, weights, extra)
 
-    if remat == "none":
+    if saved is None:
         return run
-    policy = (
-        jax.checkpoint_policies.save_only_these_names(*saved_names)
-        if remat == "dots"
-        else jax.checkpoint_policies.nothing_saveable
-    )
+    policy = jax.checkpoint_policies.save_only_these_names(*saved)
     return jax.checkpoint(run, policy=policy, prevent_cse=prevent_cse)

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import jax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from twjax.models.spec import WeightSpec, is_spec
@@ -38,6 +39,15 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     spec = activation_spec(*axes)
     _check(f"activation {axes}", x.shape, axes, dict(mesh.shape))
     return jax.lax.with_sharding_constraint(x, spec)
+
+
+def row_major(x: jax.Array) -> jax.Array:
+    """Pins the order of an array's dims in a device's memory: the last one is contiguous.
+
+    The compiler gives an array the order in which a product makes it, though it is then copied into
+    the other one at each later use.
+    """
+    return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
 
 
 def current_mesh() -> Any:

@@ -135,6 +135,45 @@ def plan(run: Run, topology: Topology, *, quick: bool = False) -> Plan:
     """
     sizes = check(run, topology)
     run = heaviest(run)
+    begin = time.monotonic()
+    step = compile_step(run, topology, quick=quick)
+    seconds = time.monotonic() - begin
+
+    tokens = run.data.batch_size * sum(run.data.lengths)
+    return Plan(
+        topology=topology,
+        mesh=sizes,
+        num_parameters=count_weights(step.state_specs),
+        tokens=tokens,
+        model_flops=run.data.batch_size
+        * model_flops_per_row(run.model, step.specs, run.data.lengths),
+        memory=_memory(step, topology.chip.usable_bytes),
+        work=None if step.text is None else hlo.analyse(step.text),
+        compile_seconds=seconds,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A step as the compiler made it; `compiled` and `text` are None where it doesn't fit.
+
+    `specs` are those of the network's weights, `state_specs` with adapters beside them. `allocated`
+    is what the compiler's report says, and `needed` what a program that doesn't fit would need, in
+    bytes of HBM. `arguments` are the abstract state, batch and what is kept of a base.
+    """
+
+    mesh: jax.sharding.Mesh
+    specs: Any
+    state_specs: Any
+    compiled: Any
+    text: str | None
+    needed: float
+    allocated: float | None
+    arguments: tuple[TrainState, Any, Any]
+
+
+def compile_step(run: Run, topology: Topology, *, quick: bool = False) -> Compiled:
+    """Compiles one step for a topology, as `plan` does."""
     mesh = make_mesh(run.mesh, topology.devices())
     network = declare(run.model)
     # The rate of a source is a number like any other to the compiler.
@@ -146,27 +185,14 @@ def plan(run: Run, topology: Topology, *, quick: bool = False) -> Plan:
     state, batch = abstract_state(network, optimizer, mesh, trained), abstract_batch(run, mesh)
     step = make_train_step(network, run, optimizer, schedule, mesh, trained, frozen)
     kept = (frozen.abstract(),) if isinstance(frozen, FrozenBase) else ()
-
-    begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="twjax-plan-") as dump:
         with jax.set_mesh(mesh):
             lowered = step.lower(state, batch, *kept)
         compiled, needed = _compile(lowered, dump, quick)
         text = _module_text(compiled, pathlib.Path(dump))
         allocated = _allocated(pathlib.Path(dump))
-    seconds = time.monotonic() - begin
-
-    tokens = run.data.batch_size * sum(run.data.lengths)
-    return Plan(
-        topology=topology,
-        mesh=sizes,
-        num_parameters=count_weights(network.specs),
-        tokens=tokens,
-        model_flops=run.data.batch_size
-        * model_flops_per_row(run.model, base.specs, run.data.lengths),
-        memory=_memory(compiled, needed, allocated, state, batch, kept, topology.chip.usable_bytes),
-        work=None if text is None else hlo.analyse(text),
-        compile_seconds=seconds,
+    return Compiled(
+        mesh, base.specs, network.specs, compiled, text, needed, allocated, (state, batch, kept)
     )
 
 
@@ -277,29 +303,22 @@ def _allocated(dump: pathlib.Path) -> float | None:
     return None
 
 
-def _memory(
-    compiled: Any,
-    needed: float,
-    allocated: float | None,
-    state: TrainState,
-    batch: Any,
-    kept: Any,
-    usable: float,
-) -> Memory:
+def _memory(step: Compiled, usable: float) -> Memory:
+    compiled, (state, batch, kept) = step.compiled, step.arguments
     parameters = _device_bytes((state.params, kept))
     optimizer = _device_bytes((state.optimizer, state.step, state.average))
     rows = _device_bytes(batch)
     arguments = parameters + optimizer + rows
     if compiled is None:
         layout, outputs, program = 0.0, 0.0, 0.0
-        temporaries = max(needed - arguments, 0.0)
+        temporaries = max(step.needed - arguments, 0.0)
     else:
         stats = compiled.memory_analysis()
         layout = max(stats.argument_size_in_bytes - arguments, 0)
         outputs = max(stats.output_size_in_bytes - stats.alias_size_in_bytes, 0)
         program = stats.generated_code_size_in_bytes
         held = arguments + layout + outputs
-        temporaries = max((allocated or stats.peak_memory_in_bytes) - held, 0)
+        temporaries = max((step.allocated or stats.peak_memory_in_bytes) - held, 0)
     return Memory(
         parameters=parameters,
         optimizer=optimizer,

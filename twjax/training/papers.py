@@ -17,6 +17,7 @@ from twjax import __version__
 from twjax.config import ConfigError, Loaded, Run
 from twjax.models.network import AnyNetwork
 from twjax.models.spec import count_weights
+from twjax.parallel.tpu import told
 from twjax.progress import say
 from twjax.storage import atomic_writer, write_json
 from twjax.training import ledger
@@ -76,6 +77,8 @@ def describe(
         f"{sizes}, {run.data.batch_size * sum(run.data.lengths):,} tokens a step; "
         + (f"going on from step {start} of {run.steps}" if start else f"{run.steps} steps{origin}")
     )
+    for line in told(mesh.devices.flat[0], run.step.compiler_options):
+        say(line)
 
 
 def versions() -> dict[str, Any]:

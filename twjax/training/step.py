@@ -12,10 +12,11 @@ import optax
 from twjax.config import Run
 from twjax.data.row_format import row_dtype
 from twjax.models import parts
-from twjax.models.attention import choose_attention
+from twjax.models.attention import Kind, choose_attention
 from twjax.models.encdec import EncoderDecoder
 from twjax.models.network import AnyNetwork
 from twjax.parallel.sharding import batch_sharding, replicated, rows_sharding
+from twjax.parallel.tpu import compiler_options, tuning
 from twjax.training.base import FrozenBase, Taught
 from twjax.training.divergence import Base, Comparison, Tops
 from twjax.training.guard import is_bad, unless
@@ -38,7 +39,7 @@ class Forward(NamedTuple):
     ahead: int
 
 
-def forward(network: AnyNetwork, run: Run, params: Any, batch: Batch, platform: str) -> Forward:
+def forward(network: AnyNetwork, run: Run, params: Any, batch: Batch, kind: Kind) -> Forward:
     """Runs the network over a batch of decoder's or encoder-decoder's rows."""
     dtype = jnp.dtype(run.step.dtype)
     both = isinstance(network, EncoderDecoder)
@@ -47,8 +48,8 @@ def forward(network: AnyNetwork, run: Run, params: Any, batch: Batch, platform: 
         params,
         *(batch[name] for name in (names if both else ("tokens", "segment_ids"))),
         dtype=dtype,
-        kind=choose_attention(run.step.attention, platform),
-        remat=run.step.remat,
+        kind=kind,
+        saved=run.step.saved,
     )
     tokens = batch["targets" if both else "tokens"]
     head = network.head(params, dtype)
@@ -80,7 +81,11 @@ def make_train_step(
     kept_close = run.distillation
     if (kept_close is None) != (base is None):
         raise ValueError("A step needs a base with Run.distillation, and none without.")
-    platform = mesh.devices.flat[0].platform
+    device = mesh.devices.flat[0]
+    attends = choose_attention(run.step.attention, device.platform)
+    if attends == "splash":
+        # These tiles need the options with which the step is compiled.
+        attends = tuning(device).tiles
     learnt = trained or Trained(network.specs)
     shardings = state_shardings(network, optimizer, mesh, learnt)
 
@@ -88,7 +93,7 @@ def make_train_step(
         moved: Any, fixed: Any, batch: Batch
     ) -> tuple[jax.Array, tuple[LossSums, jax.Array]]:
         params, kept, factor = fixed
-        here = forward(network, run, parts.put(params, moved), batch, platform)
+        here = forward(network, run, parts.put(params, moved), batch, attends)
         arrays = here[:4]
         settings: dict[str, Any] = {
             "ahead": here.ahead,
@@ -105,7 +110,7 @@ def make_train_step(
         if isinstance(base, Taught):
             compared = Tops(batch["top_ids"], batch["top_logs"], rows_B, factor)
         else:
-            there = forward(base.network, run, base.whole(kept, params), batch, platform)
+            there = forward(base.network, run, base.whole(kept, params), batch, attends)
             compared = Base(there.hidden_BSD, there.head_DV, rows_B, factor)
         how = Comparison.of(run.model, kept_close.temperature, base.known)
         return distilled_loss(*arrays, compared, how, **settings)
@@ -169,6 +174,7 @@ def make_train_step(
         in_shardings=given,
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
+        compiler_options=compiler_options(device, run.step.compiler_options) or None,
     )
 
 

@@ -19,6 +19,7 @@ from twjax.config import ConfigError, Loaded, Run
 from twjax.data.loader import Readers, evaluation_batches, open_course
 from twjax.data.rows import RowReader
 from twjax.data.top_logits import Teaching, TopReader, TopReaders, TopWriter, top_dtype
+from twjax.models.attention import choose_attention
 from twjax.models.network import AnyNetwork
 from twjax.models.network import network as declare
 from twjax.parallel.mesh import make_mesh
@@ -141,11 +142,11 @@ def make_teacher(
     network: AnyNetwork, run: Run, mesh: jax.sharding.Mesh, how: Comparison, top_k: int
 ) -> Teacher:
     """Returns a jitted (params, batch) -> ids, log-probabilities, held share and places."""
-    platform = mesh.devices.flat[0].platform
+    kind = choose_attention(run.step.attention, mesh.devices.flat[0].platform)
     chunks = run.step.loss_chunks
 
     def ask(params: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
-        here = forward(network, run, params, batch, platform)
+        here = forward(network, run, params, batch, kind)
         B, S, D = here.hidden_BSD.shape
         pieces = jnp.moveaxis(here.hidden_BSD.reshape(B, chunks, S // chunks, D), 1, 0)
         found = jax.lax.map(
