@@ -27,11 +27,22 @@ FIXED = (
     "data.seq_len_stages",
     "data.vocabulary",
     "optimizer",
+    # The state holds the norms of the last steps.
+    "faults.spike",
+    "faults.window",
     "step.z_loss",
 )
 
 # Settings under these paths change nothing that a run measures, but for rounding.
-NEUTRAL = ("tracking", "log_every", "checkpoint", "mesh", "init_tolerance")
+NEUTRAL = (
+    "tracking",
+    "log_every",
+    "checkpoint",
+    "mesh",
+    "init_tolerance",
+    "faults.timeout",
+    "faults.pause_timeout",
+)
 
 # What a budget's baseline was measured on.
 BASELINE = ("evaluation.rows", "evaluation.split")

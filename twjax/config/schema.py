@@ -14,6 +14,7 @@ from twjax.config.budget import Budget
 from twjax.config.checks import refuse_idle, require
 from twjax.config.data import Data, lengths_of
 from twjax.config.data import Mixture as Mixture
+from twjax.config.faults import Faults
 from twjax.config.keeping import Adapter, Distillation
 from twjax.config.model import Model
 from twjax.config.model import RopeScaling as RopeScaling
@@ -183,6 +184,9 @@ class Evaluation:
         )
 
 
+_FAULTS = Faults()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
     """Everything a training run is.
@@ -195,7 +199,8 @@ class Run:
 
     `budget` bounds what may be forgotten; None doesn't look at it. With `adapter` only adapters
     beside the weights are trained; with `distillation` predictions are kept close to those at the
-    start. `tracking` names where the log is shown beside the run's own folder.
+    start. `tracking` names where the log is shown beside the run's own folder; `faults` says what
+    is done about steps that go wrong.
 
     Where `Data.vocabulary` is one that `twjax vocab extend` made of the source's, the weights get
     a row for each new id, in the embedding and in an untied output matrix each from its own old
@@ -221,6 +226,7 @@ class Run:
     adapter: Adapter | None = None
     distillation: Distillation | None = None
     tracking: Tracking | None = None
+    faults: Faults = _FAULTS
     seed: int = 0
     log_every: int = 10
 

@@ -26,6 +26,7 @@ from twjax.planning import hlo
 from twjax.planning.flops import model_flops_per_row
 from twjax.planning.topology import Topology
 from twjax.training.base import FrozenBase, base_of
+from twjax.training.guard import guarded
 from twjax.training.optimizer import make_optimizer
 from twjax.training.source import run_schedule
 from twjax.training.state import TrainState, abstract_state
@@ -179,7 +180,7 @@ def compile_step(run: Run, topology: Topology, *, quick: bool = False) -> Compil
     schedule = run_schedule(run, 1e-5)
     base, network = network, adapted(network, run.adapter)
     trained = Trained.of(run, network.specs)
-    optimizer = make_optimizer(run.optimizer, schedule, trained.specs)
+    optimizer = guarded(make_optimizer(run.optimizer, schedule, trained.specs), run.faults)
     frozen = base_of(run, base, trained, mesh)
     state, batch = abstract_state(network, optimizer, mesh, trained), abstract_batch(run, mesh)
     step = make_train_step(network, run, optimizer, schedule, mesh, trained, frozen)

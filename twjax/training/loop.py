@@ -13,6 +13,7 @@ from twjax.config import Run
 from twjax.progress import Progress
 from twjax.training.checkpoint import Checkpoints
 from twjax.training.faults import StopSignal
+from twjax.training.goodput import Clock
 from twjax.training.metrics import MetricsLog
 from twjax.training.state import TrainState
 from twjax.training.step import Batch, Metrics
@@ -65,15 +66,43 @@ def train_loop(
     answer: Callable[[int, list[dict[str, Any]]], Answer],
     checkpoints: Checkpoints,
     metrics: MetricsLog,
+    retreat: Callable[[], Back | None] = lambda: None,
+    clock: Clock | None = None,
 ) -> Outcome:
     """Trains from step `start` to `run.steps`.
 
-    `evaluate(params, step)` returns one record a task, and `answer(step, records)` what follows.
+    `evaluate(params, step)` returns one record a task, and `answer(step, records)` what follows;
+    `retreat()` says whether the steps in `metrics` lead back. `clock` counts where the time goes.
     Evaluation comes before the save of the same step, and is repeated on resume when the log lacks
     it, so that no restart leaves a gap.
     """
     every, save_every = run.evaluation.every, run.checkpoint.every
     stopped, halt = False, None
+    clock = clock or Clock()
+    compiled: set[Any] = set()
+
+    def take(step: int) -> None:
+        nonlocal state
+        with clock.spend("reading"):
+            batch = next(stream)
+        shape = (way.step_fn, tuple(rows.shape for rows in batch.values()))
+        with clock.spend("stepping" if shape in compiled else "compiling"):
+            state, values = way.step_fn(state, batch)
+        compiled.add(shape)
+        if clock.watchdog is not None:
+            clock.watchdog.dispatched(values["loss"])
+        metrics.train(step, values)
+
+    def save(step: int) -> None:
+        began = time.perf_counter()
+        with clock.spend("saving"):
+            checkpoints.save(state, step, {"step": step, "tokens": metrics.tokens})
+        metrics.pause(time.perf_counter() - began)
+
+    def left(back: Back) -> Outcome:
+        with clock.spend("saving"):
+            checkpoints.wait()
+        return Outcome(state, False, back.step)
 
     watched = run.evaluation
     looks = bool(watched.tasks or watched.prompts or watched.suite is not None)
@@ -82,15 +111,22 @@ def train_loop(
         if not looks:
             return None
         metrics.flush()
+        # What is left isn't evaluated.
+        if back := retreat():
+            return back
         began = time.perf_counter()
-        records = evaluate(state.params, step)
-        metrics.evaluation(step, records)
-        checkpoints.evaluated(step, records)
-        answered = answer(step, records)
+        with clock.spend("evaluating"):
+            records = evaluate(state.params, step)
+            metrics.evaluation(step, records)
+            checkpoints.evaluated(step, records)
+            answered = answer(step, records)
         metrics.pause(time.perf_counter() - began)
         return answered
 
-    with StopSignal() as stop, Progress(run.steps, "train", "step", start) as progress:
+    if clock.watchdog is not None:
+        clock.watchdog.begin()
+    going = clock.spend("stepping")
+    with going, StopSignal() as stop, Progress(run.steps, "train", "step", start) as progress:
         if (start % every == 0 or start == run.steps) and not metrics.was_evaluated(start):
             answered = look(start)
             if isinstance(answered, Way):
@@ -101,12 +137,13 @@ def train_loop(
                 return Outcome(state, False, answered.step)
         stream = way.batches(start)
         for step in range(start + 1, run.steps + 1):
-            state, values = way.step_fn(state, next(stream))
-            metrics.train(step, values)
+            take(step)
             note = ""
             if step % run.log_every == 0 or step == start + 1:
                 # The newest step is still running: fetching it would make the device wait.
                 last = metrics.flush(keep=1)
+                if back := retreat():
+                    return left(back)
                 if last:
                     note = f"loss {last['loss']:.3f}  {last['tokens_per_second']:,.0f} tok/s"
             progress.update(1, note)
@@ -115,8 +152,7 @@ def train_loop(
             if (step % every == 0 or step == run.steps) and not stopped:
                 answered = look(step)
                 if isinstance(answered, Back):
-                    checkpoints.wait()
-                    return Outcome(state, False, answered.step)
+                    return left(answered)
                 if isinstance(answered, Halt):
                     halt = answered
                 elif isinstance(answered, Way) and step < run.steps:
@@ -125,12 +161,14 @@ def train_loop(
                     way, stream = answered, answered.batches(step)
             if step % save_every == 0 or step == run.steps or stopped or halt:
                 metrics.flush()
-                began = time.perf_counter()
-                checkpoints.save(state, step, {"step": step, "tokens": metrics.tokens})
-                metrics.pause(time.perf_counter() - began)
+                # Whoever asked to stop may not wait either: resuming goes back then.
+                if not stopped and (back := retreat()):
+                    return left(back)
+                save(step)
             if stopped or halt:
                 break
-        checkpoints.wait()
+        with clock.spend("saving"):
+            checkpoints.wait()
         jax.block_until_ready(state.step)
     if halt:
         raise halt.error

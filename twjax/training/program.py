@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import optax
@@ -17,19 +17,21 @@ from twjax.data.loader import Readers, batches, open_course
 from twjax.data.mixture import ORDER
 from twjax.models import adapters
 from twjax.models.attention import choose_attention
-from twjax.models.network import AnyNetwork
 from twjax.models.network import network as declare
 from twjax.parallel.mesh import make_mesh
 from twjax.parallel.sharding import batch_sharding
 from twjax.progress import say
 from twjax.storage import local_folder
 from twjax.training import branch, ledger
+from twjax.training.bad_steps import BadSteps
 from twjax.training.base import FrozenBase, Taught, base_of
 from twjax.training.budget import Look
 from twjax.training.checkpoint import Checkpoints, Restored
+from twjax.training.goodput import Clock
+from twjax.training.guard import guarded
 from twjax.training.history import History
 from twjax.training.loop import Answer, Back, Halt, Outcome, StepFn, Way, train_loop
-from twjax.training.metrics import Key, MetricsLog, cut, set_aside
+from twjax.training.metrics import MetricsLog, bad_at_end, cut, set_aside
 from twjax.training.new_rows import new_rows_of
 from twjax.training.optimizer import make_optimizer
 from twjax.training.papers import describe, finish, freeze, only_writer, versions
@@ -56,22 +58,8 @@ from twjax.training.steering import Steering
 from twjax.training.step import make_train_step
 from twjax.training.teach import open_tops
 from twjax.training.trained import Trained
-
-
-class Watch(Protocol):
-    """What a run looks at while it trains.
-
-    `caches` are the fingerprints of what it reads, `keys` (kind, task) of what a call returns.
-    """
-
-    caches: dict[str, str]
-    keys: frozenset[Key]
-
-    def __call__(self, params: Any, step: int) -> list[dict[str, Any]]: ...
-
-
-# Makes a watch for a run, its network and mesh, and the sha256 of its rows' vocabulary.
-MakeWatch = Callable[[Run, AnyNetwork, jax.sharding.Mesh, str], Watch]
+from twjax.training.watchdog import Watchdog
+from twjax.training.watched import MakeWatch
 
 
 def train(
@@ -93,10 +81,15 @@ def train(
     is on disk. Everything that can be wrong is checked before the first step.
     """
     run_dir = local_folder(run_dir)
-    with only_writer(run_dir), Checkpoints(run_dir, loaded.value.checkpoint) as checkpoints:
+    with (
+        only_writer(run_dir),
+        Watchdog(loaded.value.faults, run_dir) as watchdog,
+        Checkpoints(run_dir, loaded.value.checkpoint) as checkpoints,
+    ):
         if branch_from is not None:
             branch.begin(branch_from, loaded.value, run_dir, allow_change)
         program = _Program(loaded, run_dir, checkpoints, make_watch, allow_change, config_name)
+        program.clock = Clock(watchdog)
         program.prepare(open_folder)
         with jax.set_mesh(program.mesh), program.senders:
             return program.run_to_end()
@@ -121,6 +114,7 @@ class _Program:
         self.senders = Senders(run_dir, self.run.tracking if self.first else None)
         self.mesh = make_mesh(self.run.mesh)
         self.changes: list[Any] = []
+        self.clock = Clock()
 
     def prepare(self, open_folder: OpenFolder | None) -> None:
         """Opens and checks everything that the run needs, before any device work."""
@@ -197,6 +191,7 @@ class _Program:
                 finish(run_dir, start)
             return True
         if self.first:
+            self.clock.take_up(run_dir, start)
             describe(run, self.learner, self.trained, self.mesh, start, self.source)
             self._note(start)
         if jax.process_count() > 1:
@@ -214,14 +209,16 @@ class _Program:
             # Memory for two states may not be there.
             del outcome, restored
             self._finish_rollback()
+            if self.first:
+                self.clock.back_to(run_dir, back)
             kept = back in self.checkpoints.steps
             restored = self.checkpoints.restore(abstract, back) if kept else self._first(abstract)
         step = int(outcome.state.step)
         if self.first and outcome.stopped:
-            ledger.append(run_dir, "stop", step)
+            ledger.append(run_dir, "stop", step, goodput=self.clock.record())
             say(f"Asked to stop: step {step} is saved; the same command goes on from there.")
         elif self.first:
-            finish(run_dir, step)
+            finish(run_dir, step, goodput=self.clock.record())
         return not outcome.stopped
 
     def _course(self, history: History) -> Course:
@@ -232,17 +229,19 @@ class _Program:
             self.run.data,
             self.readings,
             history.turns,
+            history.jumps,
             steps=self.run.steps,
             config=self.config_name,
         )
 
     def _optimizer(self, changes: Sequence[tuple[int, float]]) -> optax.GradientTransformation:
-        return make_optimizer(
+        optimizer = make_optimizer(
             self.run.optimizer,
             self._schedule(changes),
             self.trained.specs,
             new_rows_of(self.source and self.source.record),
         )
+        return guarded(optimizer, self.run.faults)
 
     def _step_fn(self, changes: Sequence[tuple[int, float]]) -> StepFn:
         step = make_train_step(
@@ -307,6 +306,7 @@ class _Program:
             vocabulary=self.vocabulary,
             source=self.source.record if self.source else None,
             changes=[str(change) for change in self.changes],
+            goodput=self.clock.record(),
             versions=versions(),
             **details,
         )
@@ -338,6 +338,8 @@ class _Program:
             if run.budget.beyond == "roll_back":
                 self.checkpoints.keep_newest(steering.within)
         course = steering.course if steering else self._course(history)
+        streak = bad_at_end(self.run_dir, start)
+        bad = BadSteps(run.faults, self.run_dir, history, start, streak, write=self.first)
         metrics = MetricsLog(
             self.run_dir,
             step=start,
@@ -347,6 +349,8 @@ class _Program:
             write=self.first,
             anew=self.anew,
             settings=flatten(run),
+            see=bad.see,
+            seconds=self.clock.seconds,
         )
         self.anew = False
         self.senders.start()
@@ -363,14 +367,30 @@ class _Program:
                 ),
             )
 
+        first = self.history.branch["step"] if self.history.branch else 0
+        every = run.checkpoint.every
+
+        def kept() -> list[int]:
+            # A save for a stop that was asked for isn't there when nobody asks.
+            return [step for step in self.checkpoints.settled() if step % every == 0]
+
+        def retreat() -> Back | None:
+            if bad.due is None:
+                return None
+            steps = kept()
+            if not steps or steps[0] - first <= every:
+                # None has been removed yet: the first state is as near as the next one is.
+                steps = [first, *steps]
+            had = steering.history if steering else self.history
+            now = steering.course if steering else course
+            self.history = bad.roll_back(steps, had, now, self._course)
+            assert self.history.rolling_back is not None
+            return Back(self.history.rolling_back)
+
         def back_from(look: Look) -> Back | None:
             assert steering is not None
-            # A save for a stop that was asked for isn't there when nobody asks.
-            every = run.checkpoint.every
-            kept = [step for step in self.checkpoints.settled() if step % every == 0]
             # With no checkpoint yet, a run resumed here would begin anew too.
-            first = self.history.branch["step"] if self.history.branch else 0
-            back = steering.roll_back(look, kept or [first])
+            back = steering.roll_back(look, kept() or [first])
             if back is None:
                 return None
             # Not read from the ledger: another process writes it.
@@ -398,8 +418,10 @@ class _Program:
 
         current = way()
         try:
-            late: Answer = None
-            if steering and (due := steering.due(start)):
+            late: Answer = retreat()
+            if late is not None:
+                pass
+            elif steering and (due := steering.due(start)):
                 late = back_from(due)
             elif metrics.was_evaluated(start):
                 # A kill came between the evaluation and the answer to it.
@@ -417,6 +439,8 @@ class _Program:
                 answer=answer,
                 checkpoints=self.checkpoints,
                 metrics=metrics,
+                retreat=retreat,
+                clock=self.clock,
             )
         finally:
             metrics.close()

@@ -119,6 +119,12 @@ def _check_moments(run: Run, source: Origin | Source, new: NewRows | None) -> No
             f"Run.moments = 'kept': {source.directory} has moments of its adapters alone; leave it "
             "out, and the run begins with its merged weights."
         )
+    spikes = [(f.spike, f.window) for f in (source.run.faults, run.faults)]
+    if spikes[0] != spikes[1]:
+        raise ConfigError(
+            f"Run.moments = 'kept': the norms of {source.directory} are for other Faults.spike and "
+            f"Faults.window, {spikes[0]} there and {spikes[1]} here. Use the same, or 'fresh'."
+        )
     if changes or new is not None or run.optimizer.new_rows_steps:
         listing = "; ".join(f"{c.path} {c.old!r} there, {c.new!r} here" for c in changes)
         raise ConfigError(

@@ -69,7 +69,7 @@ class Steering:
             self.history.baseline,
             before,
             shares,
-            rollbacks=self.history.rollbacks,
+            rollbacks=self.history.rollbacks - self.history.bad_rollbacks,
         )
         look = self._possible(look, before)
         self._follow(look)

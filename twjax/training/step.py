@@ -19,6 +19,7 @@ from twjax.parallel.sharding import batch_sharding, replicated, rows_sharding
 from twjax.parallel.tpu import compiler_options, tuning
 from twjax.training.base import FrozenBase, Taught
 from twjax.training.divergence import Base, Comparison, Tops
+from twjax.training.guard import is_bad, unless
 from twjax.training.loss import Bend, LossSums, distilled_loss, next_token_loss, predicted
 from twjax.training.schedule import Rate
 from twjax.training.state import TrainState, state_shardings
@@ -74,7 +75,8 @@ def make_train_step(
     the predicted tokens of the whole batch, however it is split into microbatches or devices.
     Metrics are float32 scalars: loss, z (mean squared log-normaliser), accuracy, grad_norm (of
     what is trained), learning_rate, tokens; with `run.distillation` kl (nats a token, NaN in a step
-    without rows that count).
+    without rows that count); skipped, 1 where `run.faults` finds the step bad: then only `step` and
+    what the schedule counts are other than before.
     """
     kept_close = run.distillation
     if (kept_close is None) != (base is None):
@@ -140,16 +142,22 @@ def make_train_step(
         # Adding +0 would turn a weight of -0 into +0.
         moved = optax.apply_updates(moved, learnt.hold(updates, -0.0))
         average = learnt.averaged(state.average, moved)
+        loss, norm = sums.nll / weight, optax.global_norm(grads)
         metrics = {
-            "loss": sums.nll / weight,
+            "loss": loss,
             "z": sums.z / weight,
             "accuracy": sums.correct / weight,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": norm,
             "learning_rate": schedule(state.step),
             "tokens": sums.weight,
         }
         if base is not None:
             metrics["kl"] = kl / counted
+        if run.faults.skips:
+            bad = is_bad(run.faults, loss, norm, state.optimizer)
+            before = (learnt.take(state.params), state.optimizer, state.average)
+            moved, moments, average = unless(bad, (moved, moments, average), before)
+            metrics["skipped"] = bad.astype(jnp.float32)
         params = parts.put(state.params, moved)
         return TrainState(state.step + 1, params, moments, average), metrics
 
