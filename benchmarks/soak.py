@@ -92,13 +92,17 @@ class Soak:
             process = self.start(self.run_dir)
             starts += 1
             kind = None
-            if sum(done.values()) < faults:
+            while sum(done.values()) < faults and process.poll() is None:
                 kind = self.chance.choice(KINDS)
                 target = self.reached() + self.chance.randint(1, max(2 * self.steps // faults, 2))
                 tiny.wait_for_step(self.run_dir, min(target, self.steps - 1), process)
-                if process.poll() is None:
-                    self.happen(kind, process)
-                    done[kind] += 1
+                if process.poll() is not None:
+                    break
+                self.happen(kind, process)
+                done[kind] += 1
+                # After a pause the same processes go on.
+                if kind != "pause":
+                    break
             code = self.end(process)
             self.check(kind, code, whole)
             if kind == "cut":
