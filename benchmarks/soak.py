@@ -5,7 +5,7 @@
 The tiny run of the tests as two processes (`launch.local`), with rows that lead to losses that are
 NaN: single ones, and twice so many in a row that the run goes back. Beside these the faults are, by
 chance: kill -9 of a host, at any time or while a checkpoint is written; SIGTERM; SIGSTOP of a host
-for a second, or for good, so that the watchdog of the other ends the run; a file of the newest
+for a second, or for so long that the watchdog of the other ends it; a file of the newest
 checkpoint cut short. After each that ends it the same command is run again. In the end losses and
 evaluations must be those of the run left alone, and no start may have lost a checkpoint that was
 whole.
@@ -27,7 +27,6 @@ import time
 
 from tests import faulty, tiny
 from twjax import storage
-from twjax.training.watchdog import EXIT_CODE
 
 KINDS = ("kill", "kill in a save", "terminate", "stop", "pause", "cut")
 TIMEOUT = 15.0
@@ -63,6 +62,8 @@ class Soak:
         self.log = folder / "log.txt"
         self.steps, self.chance = steps, random.Random(seed)
         self.problems: list[str] = []
+        # The host that stands still.
+        self.stopped: int | None = None
 
     def alone(self) -> None:
         """Trains the run that nothing happens to."""
@@ -91,14 +92,18 @@ class Soak:
             process = self.start(self.run_dir)
             starts += 1
             kind = None
-            if sum(done.values()) < faults:
+            while sum(done.values()) < faults and process.poll() is None:
                 kind = self.chance.choice(KINDS)
                 target = self.reached() + self.chance.randint(1, max(2 * self.steps // faults, 2))
                 tiny.wait_for_step(self.run_dir, min(target, self.steps - 1), process)
-                if process.poll() is None:
-                    self.happen(kind, process)
-                    done[kind] += 1
-            code = process.wait()
+                if process.poll() is not None:
+                    break
+                self.happen(kind, process)
+                done[kind] += 1
+                # After a pause the same processes go on.
+                if kind != "pause":
+                    break
+            code = self.end(process)
             self.check(kind, code, whole)
             if kind == "cut":
                 self.cut()
@@ -136,7 +141,8 @@ class Soak:
         elif not hosts:
             process.wait()
         elif kind == "stop":
-            self.signal(self.chance.choice(hosts), signal.SIGSTOP)
+            self.stopped = self.chance.choice(hosts)
+            self.signal(self.stopped, signal.SIGSTOP)
         elif kind == "pause":
             host = self.chance.choice(hosts)
             self.signal(host, signal.SIGSTOP)
@@ -150,12 +156,23 @@ class Soak:
                     break
             self.signal(self.chance.choice(hosts), signal.SIGKILL)
 
+    def end(self, process: subprocess.Popen[str]) -> int:
+        """Returns the exit code of a run; a host that was stopped goes on after a while."""
+        try:
+            return process.wait(None if self.stopped is None else 3 * TIMEOUT)
+        except subprocess.TimeoutExpired:
+            assert self.stopped is not None
+            self.signal(self.stopped, signal.SIGCONT)
+            return process.wait()
+        finally:
+            self.stopped = None
+
     def check(self, kind: str | None, code: int, whole: list[int]) -> None:
         """Notes what shouldn't have come of a fault, and a start that didn't go on from the last
         checkpoint.
         """
         hang = "no step has ended for" in self.log.read_text()
-        ended = {"stop": (EXIT_CODE, 0), "pause": (0,), "terminate": (0,), None: (0,)}
+        ended = {"pause": (0,), "terminate": (0,), None: (0,)}
         # A host that dies is seen by the launcher, by the other host or by its watchdog.
         wanted = ended.get(kind)
         if wanted is not None and code not in wanted:

@@ -1,0 +1,30 @@
+"""The soak of faults, in short: what a longer one does on its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests import tiny
+from twjax import storage
+
+
+@pytest.mark.slow
+def test_a_run_of_two_hosts_under_faults_equals_the_one_left_alone(tmp_path):
+    report = tmp_path / "soak.json"
+    done = subprocess.run(
+        [sys.executable, "benchmarks/soak.py", "--faults", "3", "--steps", "60", "--seed", "3",
+         "--json", report],
+        env=tiny.environment(),
+        cwd=tiny.REPO,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = storage.read_json(report)
+    assert found["faults"] >= 1 and found["equal"] and not found["problems"]
+    assert found["rollbacks"] >= 2 and found["bad steps in the end"] >= 2
