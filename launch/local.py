@@ -101,7 +101,8 @@ def together(command: Sequence[str], environments: Sequence[Mapping[str, str]]) 
 def _wait(processes: list[subprocess.Popen[bytes]], asked: list[int]) -> int:
     """Returns 0 when all processes have ended well, else the first bad code."""
     told = 0
-    while any(process.poll() is None for process in processes):
+    # All are asked: one that is never asked has never ended.
+    while any([process.poll() is None for process in processes]):
         while told < len(asked):
             again = asked[told] != signal.SIGHUP and set(asked[:told]) - {signal.SIGHUP}
             for process in processes:

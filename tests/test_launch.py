@@ -157,3 +157,15 @@ for number in range(4000):
     for host in range(2):
         lines = [line for line in said.splitlines() if line.startswith(b"[host %d]" % host)]
         assert lines == [b"[host %d] \xff\xfe no text %d" % (host, n) for n in range(4000)]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_whoever_fails_ends_the_others(number, groups, tmp_path):
+    program = f"""
+import os, sys, time
+if os.environ["NUMBER"] == "{number}":
+    sys.exit(7)
+time.sleep(300)
+"""
+    groups.append(group := Group(program, tmp_path))
+    assert group.process.wait(timeout=60) == 7
