@@ -21,7 +21,7 @@ TYPES = {"object": dict, "array": list, "string": str, "integer": int, "boolean"
 
 def faults(value: object, schema: dict, place: str = "") -> list[str]:
     """Returns where a value isn't what the schema allows."""
-    kind = schema.get("type")
+    kind = schema.get("type", "")
     if schema.get("x-kubernetes-int-or-string"):
         return [] if isinstance(value, (int, str)) else [f"{place}: neither number nor text"]
     exact = type(value) is TYPES.get(kind, type(value))

@@ -79,7 +79,13 @@ def test_watch_has_a_lost_resource_again_and_goes_on_with_the_same_command(cloud
     finally:
         watch.kill()
     assert watch.returncode == 0, said
-    assert "tw is lost (SUSPENDED)" in said and said.count("[0.0] says 0 until") == 2
+    assert "tw is lost (SUSPENDED)" in said and "[0.0] says 0 until" in said
+    # Started once before the loss and once after it, with the same words.
+    started = [
+        word for call in standin_gcloud.calls(cloud) for word in call if " start tw " in word
+    ]
+    words = [word.partition(" -- ")[2] for word in started]
+    assert len(started) == 2 and words[0] == words[1] == f"until {end}"
     assert said.count("[0.1] ended: exit code 0") == 1
     asked = [verb for verb in verbs(cloud) if verb.startswith("queued")]
     assert asked == [f"queued-resources {v}" for v in ("create", "delete", "create")]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from twjax import config
-from twjax.config import Model
+from twjax.config import Model, Step
 from twjax.models.decoder import Network
 from twjax.models.positions import segment_positions
 from twjax.models.spec import abstract_weights, count_weights, init_weights
@@ -131,7 +131,12 @@ def test_recomputing_changes_no_gradient(remat):
 
     def loss(params, remat):
         hidden = network.hidden(
-            params, tokens, jnp.ones_like(tokens), dtype=jnp.float32, kind="reference", remat=remat
+            params,
+            tokens,
+            jnp.ones_like(tokens),
+            dtype=jnp.float32,
+            kind="reference",
+            saved=Step(remat=remat).saved,
         )
         return jnp.sum(jnp.sin(network.logits(params, hidden)))
 

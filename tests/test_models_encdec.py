@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twjax.config import Mesh, Model
+from twjax.config import Mesh, Model, Step
 from twjax.evaluation.generate import generate
 from twjax.models import relative
 from twjax.models.encdec import START_ID, EncoderDecoder, shift_right
@@ -223,7 +223,7 @@ def test_recomputing_changes_no_gradient(remat):
 
     def grad(remat):
         def loss(params):
-            hidden = network.hidden(params, *rows, dtype=jnp.float32, remat=remat)
+            hidden = network.hidden(params, *rows, dtype=jnp.float32, saved=Step(remat=remat).saved)
             return jnp.sum(jnp.sin(network.logits(params, hidden)))
 
         return jax.jit(jax.grad(loss))(params)
