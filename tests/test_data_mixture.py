@@ -318,12 +318,14 @@ def test_an_index_that_goes_on_reads_what_was_left(
     cuts = sorted(data.draw(st.lists(st.integers(0, total), min_size=1, max_size=3)))
     seen: dict[str, list[int]] = {name: [] for name in index.tasks}
     now, before = index, 0
+    # Of a task that a mixture doesn't have, what was read before stays as it is.
+    read: dict[str, Read] = {}
     for cut in [*cuts, total]:
         rows = min(cut - before, 10**9 if now.end is None else now.end)
         task, row = now.lookup(np.arange(rows))
         for number, name in enumerate(now.tasks):
             seen[name] += row[task == number].tolist()
-        read = now.read_until(rows)
+        read |= now.read_until(rows)
         # Another mixture goes on: the last stage's shares the other way round.
         _, weights = now.stages[-1]
         turned = dict(zip(weights, reversed(list(weights.values())), strict=True))

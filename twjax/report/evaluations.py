@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from twjax.evaluation.records import SIZES, Key, key_of
 
@@ -22,19 +22,14 @@ _FORMS: dict[str, tuple[Any, ...]] = {
 }
 
 
-class Series(NamedTuple):
-    """A measure of a run, as the fields of `Key`.
+class Series(Key):
+    """A measure of a run, which a `Key` names.
 
     `size` is None where it is measured as the run's own log does, or without one as the first
     record beside the run: only a measure on other items has one.
     """
 
-    kind: str
-    task: str
-    shots: int = 0
-    style: str = ""
-    wording: str = ""
-    size: int | None = None
+    __slots__ = ()
 
 
 class Told:
