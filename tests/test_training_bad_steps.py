@@ -57,6 +57,17 @@ def test_a_jump_reads_what_would_have_been_read_later():
     assert sum(counts.values()) == 10 * (30 + 33 - 20)
 
 
+def test_a_turn_before_a_jump_that_is_known_leaves_it_where_it_is():
+    # As after a kill at a time when the newest checkpoint is from before both.
+    course = Course([(0, READING)], PLENTY)
+    jump = Jump(step=10, until=15, read=course.read_until(15))
+    turn = Turn(step=7, shares={"b": 0.3})
+    again = Course([(0, READING)], PLENTY, jumps=[jump]).turned(turn)
+    known = Course([(0, READING)], PLENTY, turns=[turn], jumps=[jump])
+    assert read(again, 0, 30) == read(known, 0, 30)
+    assert again.counts(10) != course.counts(10) and sum(again.counts(12).values()) == 170
+
+
 def history(*events):
     return History().after(events)
 
