@@ -137,6 +137,11 @@ def damage_commit(folder):
     (folder / COMMIT).write_text("{}")
 
 
+def damage_neither(folder):
+    (folder / COMMIT).unlink()
+    (folder / FILE).unlink()
+
+
 def damage_no_mark(folder):
     (folder / MARKER).unlink()
 
@@ -151,6 +156,7 @@ def damage_no_mark(folder):
         (damage_sums, f"{FILE} is damaged"),
         (damage_no_sums, f"{FILE} is missing"),
         (damage_commit, f"({COMMIT}) is missing or damaged"),
+        (damage_neither, f"{COMMIT} is missing or damaged, {FILE} missing"),
         (damage_no_mark, f"({MARKER}) is missing or damaged"),
     ],
 )
