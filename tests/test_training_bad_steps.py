@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ import pytest
 from tests import faulty, tiny
 from tests.test_training_history import READING
 from twjax import storage
-from twjax.config import Faults
+from twjax.config import Checkpoint, Faults
 from twjax.config.data import SeqLen
 from twjax.data.course import Course, Jump, Turn
 from twjax.training.bad_steps import BadSteps
 from twjax.training.history import History, handed_on
+from twjax.training.retention import Retention
 
 FAULTS = Faults(in_a_row=3, rollbacks=2)
 PLENTY: dict[SeqLen, dict[str, int]] = {16: {"a": 10**6, "b": 10**6}}
@@ -168,6 +170,25 @@ def test_the_last_checkpoint_before_a_good_step_is_gone_back_to(tmp_path):
     assert len(storage.read_json_lines(tmp_path / "ledger.jsonl")) == len(ledger)
 
 
+def test_what_a_rollback_goes_back_to_stays_however_few_are_kept(tmp_path):
+    bad = bad_steps(tmp_path, faults=Faults(in_a_row=9))
+    retention = Retention(Checkpoint(every=2, keep=2), tmp_path)
+    retention.wanted = [bad.needs]
+    there: list[int] = []
+    for step in range(1, 15):
+        see(bad, step > 6, first=step)
+        if step % 2 == 0:
+            there.append(step)
+            kept = retention.should_preserve([SimpleNamespace(step=at) for at in there])
+            there = [at for at, stays in zip(there, kept, strict=True) if stays]
+            # Behind the one of step 6 no step was good.
+            assert there == [[2], [2, 4], [4, 6], [4, 6, 8], [4, 8, 10], [4, 10, 12], [4, 12, 14]][
+                step // 2 - 1
+            ]
+    see(bad, 0, first=15)
+    assert not any(bad.needs(at) for at in there)
+
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     return faulty.write_config(tmp_path_factory.mktemp("faulty"))
@@ -205,6 +226,16 @@ def test_a_run_goes_back_twice_and_leaves_the_rows_out(unbroken):
     evaluations = [r for r in tiny.records(run_dir, "eval") if r["task"] == "b"]
     assert [r["step"] for r in evaluations] == [0, 6, 12, 18, 24, 30]
     assert all(r["bits_per_byte"] < 100 for r in evaluations)
+
+
+@pytest.mark.slow
+def test_checkpoints_of_bad_steps_take_no_place_of_a_good_one(tmp_path):
+    path = faulty.write_config(tmp_path, poisoned=False)
+    faulty.poison(path, range(8, 18))
+    limits = ("Faults.in_a_row = 10", "Checkpoint.keep = 2", "Run.steps = 20")
+    said = faulty.train(path, tmp_path / "run", *limits)
+    assert "steps 9 to 18 were bad: rolling back to step 6" in said
+    assert [r["step"] for r in tiny.records(tmp_path / "run", "train")] == list(range(1, 21))
 
 
 @pytest.mark.slow

@@ -99,8 +99,11 @@ def test_evaluations_of_before_are_read_from_the_log(tmp_path):
 
 def test_what_a_rollback_may_need_stays(tmp_path):
     retention = Retention(Checkpoint(every=5, keep=1), tmp_path)
-    retention.wanted = lambda step: step <= 12
+    retention.wanted = [lambda step: step <= 12]
     assert left_of(retention, [5, 10, 11, 15, 20, 25]) == [10, 25]
+    # Who needs one of them and who needs another don't take each other's place.
+    retention.wanted = [lambda step: step <= 6, lambda step: step <= 17]
+    assert left_of(retention, [5, 10, 11, 15, 20, 25]) == [5, 15, 25]
 
 
 @pytest.fixture(scope="module")

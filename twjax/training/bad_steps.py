@@ -59,6 +59,10 @@ class BadSteps:
                 )
         self._judge()
 
+    def needs(self, step: int) -> bool:
+        """Whether the bad steps that the log ends with may lead back to a checkpoint of `step`."""
+        return self._streak > 0 and step < self._last - self._streak
+
     def roll_back(
         self,
         kept: Sequence[int],

@@ -127,8 +127,10 @@ class Checkpoints:
         if self._retention is not None:
             self._retention.evaluated(step, records)
 
-    def keep_newest(self, wanted: Callable[[int], bool]) -> None:
-        """From here on the newest checkpoint of a step for which `wanted` is true stays."""
+    def keep_newest(self, *wanted: Callable[[int], bool]) -> None:
+        """From here on, for each of `wanted`, the newest checkpoint of a step that it is true of
+        stays.
+        """
         if self._retention is not None:
             self._retention.wanted = wanted
 

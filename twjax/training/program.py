@@ -335,11 +335,13 @@ class _Program:
             steering = Steering(
                 run.budget, self.run_dir, self.history, start, self._course, write=self.first
             )
-            if run.budget.beyond == "roll_back":
-                self.checkpoints.keep_newest(steering.within)
         course = steering.course if steering else self._course(history)
         streak = bad_at_end(self.run_dir, start)
         bad = BadSteps(run.faults, self.run_dir, history, start, streak, write=self.first)
+        wanted = [bad.needs]
+        if steering and run.budget and run.budget.beyond == "roll_back":
+            wanted.append(steering.within)
+        self.checkpoints.keep_newest(*wanted)
         metrics = MetricsLog(
             self.run_dir,
             step=start,
