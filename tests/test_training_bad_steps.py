@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import random
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from twjax.config import Checkpoint, Faults
 from twjax.config.data import SeqLen
 from twjax.data.course import Course, Jump, Turn
 from twjax.training.bad_steps import BadSteps
+from twjax.training.checkpoint import FOLDER
 from twjax.training.history import History, handed_on
 from twjax.training.retention import Retention
 
@@ -182,11 +184,33 @@ def test_what_a_rollback_goes_back_to_stays_however_few_are_kept(tmp_path):
             kept = retention.should_preserve([SimpleNamespace(step=at) for at in there])
             there = [at for at, stays in zip(there, kept, strict=True) if stays]
             # Behind the one of step 6 no step was good.
-            assert there == [[2], [2, 4], [4, 6], [4, 6, 8], [4, 8, 10], [4, 10, 12], [4, 12, 14]][
-                step // 2 - 1
-            ]
+            assert (
+                there
+                == [[2], [2, 4], [4, 6], [4, 6, 8], [4, 8, 10], [4, 10, 12], [4, 12, 14]][
+                    step // 2 - 1
+                ]
+            )
     see(bad, 0, first=15)
     assert not any(bad.needs(at) for at in there)
+
+
+def test_a_checkpoint_that_is_not_sound_is_passed_over_before_anything_is_decided(tmp_path):
+    course = Course([(0, READING)], PLENTY)
+    bad, asked = bad_steps(tmp_path, 9, 3), []
+
+    def back(sound):
+        def is_sound(step):
+            asked.append(step)
+            return step in sound
+
+        return bad.roll_back([0, 2, 4, 6], History(), course, lambda _: course, is_sound)
+
+    # Only those are looked at that could be taken, the newest first.
+    assert back({0, 2, 6}).rolling_back == 2 and asked == [4, 2]
+    written = (tmp_path / "ledger.jsonl").read_text()
+    with pytest.raises(FloatingPointError, match="no checkpoint behind which a step was good"):
+        back({6})
+    assert (tmp_path / "ledger.jsonl").read_text() == written
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +260,38 @@ def test_checkpoints_of_bad_steps_take_no_place_of_a_good_one(tmp_path):
     said = faulty.train(path, tmp_path / "run", *limits)
     assert "steps 9 to 18 were bad: rolling back to step 6" in said
     assert [r["step"] for r in tiny.records(tmp_path / "run", "train")] == list(range(1, 21))
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_not_gone_back_to(config, unbroken, tmp_path):
+    run_dir = tmp_path / "run"
+    faulty.train(config, run_dir, "Faults.rollbacks = 0", code=1)
+    assert sorted(int(path.name) for path in (run_dir / FOLDER).iterdir()) == [3, 6, 9]
+    largest = max((run_dir / FOLDER / "6").rglob("*"), key=lambda path: path.stat().st_size)
+    os.truncate(largest, 9)
+    said = faulty.train(config, run_dir, "Run.steps = 14")
+    assert f"{FOLDER}/6: isn't gone back to: " in said
+    assert "steps 9 to 11 were bad: rolling back to step 3" in said
+    assert [r["step"] for r in tiny.records(run_dir, "train")] == list(range(1, 15))
+
+
+@pytest.mark.slow
+def test_a_resumed_run_goes_back_to_the_weights_that_it_began_with(tmp_path):
+    path = faulty.write_config(tmp_path, poisoned=False)
+    faulty.poison(path, range(3, 6))
+    few = ("Run.steps = 8",)
+    faulty.train(path, tmp_path / "whole", *few)
+    resumed = tmp_path / "resumed"
+    faulty.train(path, resumed, *few, "Faults.rollbacks = 0", code=1)
+    away = (tmp_path / "source").rename(tmp_path / "away")
+    # The rollback isn't begun where it can't be ended.
+    said = faulty.train(path, resumed, *few, code=1)
+    assert "step 0: isn't gone back to: " in said and "no checkpoint behind which" in said
+    assert [path.name for path in (resumed / FOLDER).iterdir()] == ["3"]
+    away.rename(tmp_path / "source")
+    said = faulty.train(path, resumed, *few)
+    assert "steps 4 to 6 were bad: rolling back to step 0" in said
+    assert tiny.losses(resumed) == tiny.losses(tmp_path / "whole")
 
 
 @pytest.mark.slow

@@ -222,6 +222,16 @@ class Checkpoints:
         if self._weights is not None:
             self._weights.reload()
 
+    def is_sound(self, step: int) -> bool:
+        """Whether one step's state is there and can be trusted; says why where it can't."""
+        folder = self._folder / str(step)
+        if step not in self.steps:
+            return False
+        found = compare(folder)
+        if found.trust >= Trust.UNSURE and jax.process_index() == 0:
+            say(f"{folder}: isn't gone back to: {found.reason}.")
+        return found.trust < Trust.UNSURE
+
     def _holding(self, step: int) -> pathlib.Path:
         """Returns the folder with a step's parameters: that of its whole state where it is kept."""
         whole = (self._folder / str(step)).is_dir() or step not in self.milestones

@@ -23,6 +23,7 @@ from twjax.parallel.sharding import batch_sharding
 from twjax.progress import say
 from twjax.storage import local_folder
 from twjax.training import branch, ledger
+from twjax.training.anchors import Anchors
 from twjax.training.bad_steps import BadSteps
 from twjax.training.base import FrozenBase, Taught, base_of
 from twjax.training.budget import Look
@@ -369,30 +370,22 @@ class _Program:
                 ),
             )
 
-        first = self.history.branch["step"] if self.history.branch else 0
-        every = run.checkpoint.every
-
-        def kept() -> list[int]:
-            # A save for a stop that was asked for isn't there when nobody asks.
-            return [step for step in self.checkpoints.settled() if step % every == 0]
+        anchors = Anchors(self.checkpoints, run.checkpoint.every, self.history.branch, self.source)
 
         def retreat() -> Back | None:
             if bad.due is None:
                 return None
-            steps = kept()
-            if not steps or steps[0] - first <= every:
-                # None has been removed yet: the first state is as near as the next one is.
-                steps = [first, *steps]
+            steps = anchors.before(bad.due[0] - 1)
             had = steering.history if steering else self.history
             now = steering.course if steering else course
-            self.history = bad.roll_back(steps, had, now, self._course)
+            self.history = bad.roll_back(steps, had, now, self._course, anchors.is_sound)
             assert self.history.rolling_back is not None
             return Back(self.history.rolling_back)
 
         def back_from(look: Look) -> Back | None:
             assert steering is not None
             # With no checkpoint yet, a run resumed here would begin anew too.
-            back = steering.roll_back(look, kept() or [first])
+            back = steering.roll_back(look, anchors.kept() or [anchors.first], anchors.is_sound)
             if back is None:
                 return None
             # Not read from the ledger: another process writes it.

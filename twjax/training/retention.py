@@ -19,8 +19,9 @@ class Retention:
 
     The newest `keep` of multiples of `every` stay, those of multiples of `keep_every`, the
     `keep_best` best ones, the newest of all, and for each of `wanted` the newest that it is true
-    of: the run may have to go back there. A save for a stop that was asked for takes no other's place, so that a run that is
-    stopped often has the same earlier states to go back to as one that never is.
+    of: the run may have to go back there. A save for a stop that was asked for takes no other's
+    place, so that a run that is stopped often has the same earlier states to go back to as one that
+    never is.
     """
 
     def __init__(self, config: Checkpoint, run_dir: pathlib.Path):
