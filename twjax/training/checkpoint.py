@@ -112,15 +112,30 @@ class Checkpoints:
         """Starts a save; returns once the state has been copied off the devices."""
         try:
             stored.save(self._manager, _as_tree(state), step, meta)
-            every, kept = self._export_every, self._weights
-            if kept is not None and every is not None and step % every == 0:
-                weights = {n: v for n, v in _as_tree(state).items() if n in ("params", "average")}
-                if step in kept.all_steps():
-                    # A run that goes on from an earlier checkpoint comes by again.
-                    kept.delete(step)
-                stored.save(kept, weights, step, meta)
+            self._export(state, step, meta)
         except Exception as error:
             raise self._save_error(error) from error
+
+    def make_up(self, restored: Restored) -> None:
+        """Writes the weights alone that a run was killed before, when its checkpoint was whole."""
+        step = restored.meta["step"]
+        if step not in self.steps or step in self.milestones:
+            return
+        try:
+            self._export(restored.state, step, restored.meta)
+        except Exception as error:
+            raise self._save_error(error) from error
+
+    def _export(self, state: TrainState, step: int, meta: dict[str, Any]) -> None:
+        """Starts to write the weights alone of a milestone."""
+        every, kept = self._export_every, self._weights
+        if kept is None or every is None or step % every:
+            return
+        weights = {n: v for n, v in _as_tree(state).items() if n in ("params", "average")}
+        if step in kept.all_steps():
+            # A run that goes on from an earlier checkpoint comes by again.
+            kept.delete(step)
+        stored.save(kept, weights, step, meta)
 
     def evaluated(self, step: int, records: Sequence[Mapping[str, Any]]) -> None:
         """Takes note of an evaluation, by which the best checkpoints are known."""

@@ -179,6 +179,7 @@ class _Program:
         """Trains, and goes back where the budget says so; returns whether the run is finished."""
         abstract = abstract_state(self.learner, self._optimizer(()), self.mesh, self.trained)
         restored = self.checkpoints.restore_latest(abstract) or self._first(abstract)
+        self.checkpoints.make_up(restored)
         start = restored.meta["step"]
         run, run_dir = self.run, self.run_dir
         if start > run.steps:
