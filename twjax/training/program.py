@@ -440,3 +440,6 @@ class _Program:
             )
         finally:
             metrics.close()
+            if self.clock.watchdog is not None:
+                # No step follows for now: a restore, or the end.
+                self.clock.watchdog.begin()
