@@ -34,10 +34,12 @@ class Anchors:
         return [step for step in self._checkpoints.settled() if step % self._every == 0]
 
     def before(self, step: int) -> list[int]:
-        """Returns `kept`, and the first state where it is as near to a step as the next one is."""
-        found = self.kept()
-        near = min(found[0], step) - self.first <= self._every if found else True
-        return [self.first, *found] if near else found
+        """Returns `kept`, and the first state where no checkpoint was saved between it and a step.
+
+        Elsewhere too much would be lost for a run to decide it by itself.
+        """
+        near = step - self.first <= self._every
+        return [self.first, *self.kept()] if near else self.kept()
 
     def is_sound(self, step: int) -> bool:
         """Whether there is the state of a step, as it was saved.

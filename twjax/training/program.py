@@ -376,10 +376,12 @@ class _Program:
         def retreat() -> Back | None:
             if bad.due is None:
                 return None
-            steps = anchors.before(bad.due[0] - 1)
             had = steering.history if steering else self.history
             now = steering.course if steering else course
-            self.history = bad.roll_back(steps, had, now, self._course, anchors.is_sound)
+            # It waits for saves, and compares what was saved.
+            with self.clock.spend("saving"):
+                steps = anchors.before(bad.due[0] - 1)
+                self.history = bad.roll_back(steps, had, now, self._course, anchors.is_sound)
             assert self.history.rolling_back is not None
             return Back(self.history.rolling_back)
 
