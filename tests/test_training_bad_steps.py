@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import random
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +17,13 @@ import pytest
 from tests import faulty, tiny
 from tests.test_training_history import READING
 from twjax import storage
-from twjax.config import Faults
+from twjax.config import Checkpoint, Faults
 from twjax.config.data import SeqLen
 from twjax.data.course import Course, Jump, Turn
 from twjax.training.bad_steps import BadSteps
+from twjax.training.checkpoint import FOLDER
 from twjax.training.history import History, handed_on
+from twjax.training.retention import Retention
 
 FAULTS = Faults(in_a_row=3, rollbacks=2)
 PLENTY: dict[SeqLen, dict[str, int]] = {16: {"a": 10**6, "b": 10**6}}
@@ -55,6 +59,17 @@ def test_a_jump_reads_what_would_have_been_read_later():
     assert jumped.shares(39) == course.shares(39) and jumped.shares(40) == {"b": 1.0}
     counts = jumped.counts(30)
     assert sum(counts.values()) == 10 * (30 + 33 - 20)
+
+
+def test_a_turn_before_a_jump_that_is_known_leaves_it_where_it_is():
+    # As after a kill at a time when the newest checkpoint is from before both.
+    course = Course([(0, READING)], PLENTY)
+    jump = Jump(step=10, until=15, read=course.read_until(15))
+    turn = Turn(step=7, shares={"b": 0.3})
+    again = Course([(0, READING)], PLENTY, jumps=[jump]).turned(turn)
+    known = Course([(0, READING)], PLENTY, turns=[turn], jumps=[jump])
+    assert read(again, 0, 30) == read(known, 0, 30)
+    assert again.counts(10) != course.counts(10) and sum(again.counts(12).values()) == 170
 
 
 def history(*events):
@@ -157,6 +172,47 @@ def test_the_last_checkpoint_before_a_good_step_is_gone_back_to(tmp_path):
     assert len(storage.read_json_lines(tmp_path / "ledger.jsonl")) == len(ledger)
 
 
+def test_what_a_rollback_goes_back_to_stays_however_few_are_kept(tmp_path):
+    bad = bad_steps(tmp_path, faults=Faults(in_a_row=9))
+    retention = Retention(Checkpoint(every=2, keep=2), tmp_path)
+    retention.wanted = [bad.needs]
+    there: list[int] = []
+    for step in range(1, 15):
+        see(bad, step > 6, first=step)
+        if step % 2 == 0:
+            there.append(step)
+            kept = retention.should_preserve([SimpleNamespace(step=at) for at in there])
+            there = [at for at, stays in zip(there, kept, strict=True) if stays]
+            # Behind the one of step 6 no step was good.
+            assert (
+                there
+                == [[2], [2, 4], [4, 6], [4, 6, 8], [4, 8, 10], [4, 10, 12], [4, 12, 14]][
+                    step // 2 - 1
+                ]
+            )
+    see(bad, 0, first=15)
+    assert not any(bad.needs(at) for at in there)
+
+
+def test_a_checkpoint_that_is_not_sound_is_passed_over_before_anything_is_decided(tmp_path):
+    course = Course([(0, READING)], PLENTY)
+    bad, asked = bad_steps(tmp_path, 9, 3), []
+
+    def back(sound):
+        def is_sound(step):
+            asked.append(step)
+            return step in sound
+
+        return bad.roll_back([0, 2, 4, 6], History(), course, lambda _: course, is_sound)
+
+    # Only those are looked at that could be taken, the newest first.
+    assert back({0, 2, 6}).rolling_back == 2 and asked == [4, 2]
+    written = (tmp_path / "ledger.jsonl").read_text()
+    with pytest.raises(FloatingPointError, match="no checkpoint behind which a step was good"):
+        back({6})
+    assert (tmp_path / "ledger.jsonl").read_text() == written
+
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     return faulty.write_config(tmp_path_factory.mktemp("faulty"))
@@ -194,6 +250,48 @@ def test_a_run_goes_back_twice_and_leaves_the_rows_out(unbroken):
     evaluations = [r for r in tiny.records(run_dir, "eval") if r["task"] == "b"]
     assert [r["step"] for r in evaluations] == [0, 6, 12, 18, 24, 30]
     assert all(r["bits_per_byte"] < 100 for r in evaluations)
+
+
+@pytest.mark.slow
+def test_checkpoints_of_bad_steps_take_no_place_of_a_good_one(tmp_path):
+    path = faulty.write_config(tmp_path, poisoned=False)
+    faulty.poison(path, range(8, 18))
+    limits = ("Faults.in_a_row = 10", "Checkpoint.keep = 2", "Run.steps = 20")
+    said = faulty.train(path, tmp_path / "run", *limits)
+    assert "steps 9 to 18 were bad: rolling back to step 6" in said
+    assert [r["step"] for r in tiny.records(tmp_path / "run", "train")] == list(range(1, 21))
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_not_gone_back_to(config, unbroken, tmp_path):
+    run_dir = tmp_path / "run"
+    faulty.train(config, run_dir, "Faults.rollbacks = 0", code=1)
+    assert sorted(int(path.name) for path in (run_dir / FOLDER).iterdir()) == [3, 6, 9]
+    largest = max((run_dir / FOLDER / "6").rglob("*"), key=lambda path: path.stat().st_size)
+    os.truncate(largest, 9)
+    said = faulty.train(config, run_dir, "Run.steps = 14")
+    assert f"{FOLDER}/6: isn't gone back to: " in said
+    assert "steps 9 to 11 were bad: rolling back to step 3" in said
+    assert [r["step"] for r in tiny.records(run_dir, "train")] == list(range(1, 15))
+
+
+@pytest.mark.slow
+def test_a_resumed_run_goes_back_to_the_weights_that_it_began_with(tmp_path):
+    path = faulty.write_config(tmp_path, poisoned=False)
+    faulty.poison(path, range(3, 6))
+    few = ("Run.steps = 8",)
+    faulty.train(path, tmp_path / "whole", *few)
+    resumed = tmp_path / "resumed"
+    faulty.train(path, resumed, *few, "Faults.rollbacks = 0", code=1)
+    away = (tmp_path / "source").rename(tmp_path / "away")
+    # The rollback isn't begun where it can't be ended.
+    said = faulty.train(path, resumed, *few, code=1)
+    assert "step 0: isn't gone back to: " in said and "no checkpoint behind which" in said
+    assert [path.name for path in (resumed / FOLDER).iterdir()] == ["3"]
+    away.rename(tmp_path / "source")
+    said = faulty.train(path, resumed, *few)
+    assert "steps 4 to 6 were bad: rolling back to step 0" in said
+    assert tiny.losses(resumed) == tiny.losses(tmp_path / "whole")
 
 
 @pytest.mark.slow

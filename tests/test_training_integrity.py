@@ -22,6 +22,7 @@ from twjax.config import Checkpoint, Mesh, Run
 from twjax.models.decoder import Network
 from twjax.parallel.mesh import make_mesh
 from twjax.training import integrity
+from twjax.training.anchors import Anchors
 from twjax.training.checkpoint import BROKEN, FOLDER, Checkpoints, Pieces, write_pieces
 from twjax.training.integrity import COMMIT, FILE, MARKER, Trust, compare
 from twjax.training.optimizer import make_optimizer
@@ -137,6 +138,11 @@ def damage_commit(folder):
     (folder / COMMIT).write_text("{}")
 
 
+def damage_neither(folder):
+    (folder / COMMIT).unlink()
+    (folder / FILE).unlink()
+
+
 def damage_no_mark(folder):
     (folder / MARKER).unlink()
 
@@ -151,6 +157,7 @@ def damage_no_mark(folder):
         (damage_sums, f"{FILE} is damaged"),
         (damage_no_sums, f"{FILE} is missing"),
         (damage_commit, f"({COMMIT}) is missing or damaged"),
+        (damage_neither, f"{COMMIT} is missing or damaged, {FILE} missing"),
         (damage_no_mark, f"({MARKER}) is missing or damaged"),
     ],
 )
@@ -224,6 +231,36 @@ def test_what_cannot_be_opened_now_is_not_taken_for_damaged(parts, run_dir):
     assert not (run_dir / BROKEN).exists()
 
 
+def test_a_run_can_go_back_to_what_is_there_as_it_was_saved(run_dir, tmp_path, capsys):
+    with Checkpoints(run_dir, EVERY_STEP) as checkpoints:
+        anchors = Anchors(checkpoints, 1, None, None)
+        assert [anchors.is_sound(step) for step in (0, 1, 2)] == [True] * 3
+        flip(largest(run_dir / FOLDER / "2"))
+        assert [anchors.is_sound(step) for step in (1, 2)] == [True, False]
+        assert f"{FOLDER}/2: isn't gone back to: state/" in capsys.readouterr().err
+        # The first state of a branch is one of its trunk's.
+        for trunk, sound in ((run_dir, True), (tmp_path / "gone", False)):
+            branch = {"from": str(trunk), "step": 1}
+            with Checkpoints(tmp_path / "branch", EVERY_STEP) as own:
+                assert Anchors(own, 1, branch, None).is_sound(1) is sound
+        checkpoints.remove_after(1)
+        assert not checkpoints.is_sound(2)
+
+
+def test_the_first_state_is_gone_back_to_where_no_other_is_nearer(parts, tmp_path):
+    with Checkpoints(tmp_path, Checkpoint(every=2, keep=2)) as checkpoints:
+        anchors = Anchors(checkpoints, 2, None, None)
+        assert anchors.before(1) == [0]
+        for step in (2, 3, 4):
+            checkpoints.save(parts[0][1], step, {"step": step, "tokens": 0})
+        # One for a stop that was asked for is left out.
+        assert anchors.kept() == [2, 4]
+        assert anchors.before(3) == [2, 4] and anchors.before(2) == [0, 2, 4]
+        for step in (6, 8):
+            checkpoints.save(parts[0][1], step, {"step": step, "tokens": 0})
+        assert anchors.before(9) == [6, 8] and anchors.before(2) == [0, 6, 8]
+
+
 def test_a_lost_checksum_file_is_borne_where_there_is_nothing_else(parts, run_dir, capsys):
     (run_dir / FOLDER / "1" / FILE).unlink()
     flip(largest(run_dir / FOLDER / "2"))
@@ -267,6 +304,7 @@ import os, pathlib, signal, sys, threading
 import jax, jax.numpy as jnp
 from twjax.config import Checkpoint
 from twjax.training import integrity
+from twjax.training.anchors import Anchors
 from twjax.training.checkpoint import Checkpoints
 from twjax.training.state import TrainState
 

@@ -99,8 +99,11 @@ def test_evaluations_of_before_are_read_from_the_log(tmp_path):
 
 def test_what_a_rollback_may_need_stays(tmp_path):
     retention = Retention(Checkpoint(every=5, keep=1), tmp_path)
-    retention.wanted = lambda step: step <= 12
+    retention.wanted = [lambda step: step <= 12]
     assert left_of(retention, [5, 10, 11, 15, 20, 25]) == [10, 25]
+    # Who needs one of them and who needs another don't take each other's place.
+    retention.wanted = [lambda step: step <= 6, lambda step: step <= 17]
+    assert left_of(retention, [5, 10, 11, 15, 20, 25]) == [5, 15, 25]
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +185,19 @@ def test_a_run_that_goes_on_earlier_writes_its_weights_again(run, config, tmp_pa
     assert numbered(again / FOLDER) == numbered(run / FOLDER)
     assert numbered(again / WEIGHTS) == {5, 10}
     assert compare(again / WEIGHTS / "10").trust is Trust.WHOLE
+
+
+@pytest.mark.slow
+def test_weights_that_a_kill_came_before_are_written_when_the_run_goes_on(run, config, tmp_path):
+    again = tmp_path / "run"
+    shutil.copytree(run, again)
+    # As after a kill when the checkpoint had its name and the weights had none yet.
+    shutil.rmtree(again / WEIGHTS / "10")
+    done = tiny.twjax("train", config, "--run-dir", again, *KEPT)
+    assert done.returncode == 0 and "all 10 steps are done" in done.stderr, done.stderr
+    assert numbered(again / WEIGHTS) == {5, 10}
+    assert compare(again / WEIGHTS / "10").trust is Trust.WHOLE
+    check_last_weights(again, tmp_path / "10")
 
 
 def test_a_rollback_removes_the_weights_of_later_steps(run, tmp_path):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests import tiny
+from tests import faulty, tiny
 from twjax import storage
 from twjax.training.watchdog import EXIT_CODE
 
@@ -29,6 +29,18 @@ def late(*arguments, **options):
         yield batch
 
 program.batches = late
+sys.exit(main(sys.argv[1:]))
+"""
+# A restore after a rollback, and an end, that take longer than a step may.
+RESTORING = """
+import sys, time
+from twjax.cli import main
+from twjax.training.checkpoint import Checkpoints
+
+def slow(method):
+    return lambda *arguments: (time.sleep(10), method(*arguments))[1]
+
+Checkpoints.restore, Checkpoints.__exit__ = map(slow, (Checkpoints.restore, Checkpoints.__exit__))
 sys.exit(main(sys.argv[1:]))
 """
 SHORT = ["--set", "Run.faults = @Faults()", "--set", "Faults.timeout = 2.0"]
@@ -87,6 +99,23 @@ def test_a_step_that_comes_in_time_and_a_process_that_is_stopped_are_not(config,
     process.send_signal(signal.SIGCONT)
     assert process.wait(120) == 0
     assert not list(run_dir.glob("hang-*"))
+
+
+@pytest.mark.slow
+def test_a_rollback_and_the_end_may_take_as_long_as_a_pause(tmp_path):
+    path = faulty.write_config(tmp_path)
+    few = ("Run.steps = 13", "Faults.timeout = 5.0")
+    done = subprocess.run(
+        [sys.executable, "-c", RESTORING, *faulty.command(path, tmp_path / "run", few)],
+        env=tiny.environment(),
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "rolling back to step 6" in done.stderr
+    assert storage.read_json_lines(tmp_path / "run" / "ledger.jsonl")[-1]["event"] == "finish"
 
 
 @pytest.mark.slow

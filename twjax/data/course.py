@@ -104,18 +104,20 @@ class Course:
     ):
         self._readings, self._sizes = list(readings), sizes
         self._turns: list[Turn] = []
+        self._jumped = {jump.step: jump.read for jump in jumps}
         self._steps = steps
         cuts = {start for start, _ in readings}
         for number, (start, reading) in enumerate(readings):
             end = readings[number + 1][0] if number + 1 < len(readings) else math.inf
             cuts |= {first for first, _ in reading.lengths if start < first < end}
         self._parts: list[_Part] = []
-        events: list[tuple[int, Turn | Jump | None]] = [(cut, None) for cut in cuts]
-        events += [(event.step, event) for event in (*turns, *jumps)]
-        for cut, event in sorted(events, key=lambda pair: pair[0]):
-            if isinstance(event, Turn):
-                self._turns.append(event)
-            self._cut(cut, event.read if isinstance(event, Jump) else None)
+        cuts |= self._jumped.keys()
+        events: list[tuple[int, Turn | None]] = [(cut, None) for cut in cuts]
+        events += [(turn.step, turn) for turn in turns]
+        for cut, turn in sorted(events, key=lambda pair: pair[0]):
+            if turn is not None:
+                self._turns.append(turn)
+            self._cut(cut)
         self._check(self._parts[-1], steps)
 
     def turned(self, turn: Turn) -> Course:
@@ -189,10 +191,10 @@ class Course:
                 found += Fraction(counts[task].count, self._sizes[length][task])
         return found
 
-    def _cut(self, start: int, jumped: Reads | None = None) -> None:
+    def _cut(self, start: int) -> None:
         """Ends the course at a step and begins a part there; nothing behind its end is of use.
 
-        The part goes on from what was read before it, or from `jumped`.
+        The part goes on from what was read before it, or from where a jump leads.
         """
         if self._parts and self._steps is not None and start >= self._steps:
             return
@@ -200,7 +202,7 @@ class Course:
         if self._parts:
             self._check(self._parts[-1], start)
         read = self._part(start).read_until(start) if self._parts else {}
-        read = read if jumped is None else jumped
+        read = self._jumped.get(start, read)
         self._parts = [part for part in self._parts if part.start < start]
         reading = [reading for first, reading in self._readings if first <= start][-1]
         length, before = reading.length(start), reading.rows_before(start)

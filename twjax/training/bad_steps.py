@@ -59,19 +59,24 @@ class BadSteps:
                 )
         self._judge()
 
+    def needs(self, step: int) -> bool:
+        """Whether the bad steps that the log ends with may lead back to a checkpoint of `step`."""
+        return self._streak > 0 and step < self._last - self._streak
+
     def roll_back(
         self,
         kept: Sequence[int],
         history: History,
         course: Course,
         reopen: Callable[[History], Course],
+        is_sound: Callable[[int], bool] = lambda step: True,
     ) -> History:
         """Returns the history of the run when it has gone back; it is in the ledger then.
 
-        It goes to the last of the checkpoints `kept` behind which a step was good: from the others'
-        weights all that was tried was bad. `course` is what was read until now, `reopen` returns
-        that of a history. Raises FloatingPointError where there is no such checkpoint or row left,
-        and after `Faults.rollbacks`.
+        It goes to the last sound one of the checkpoints `kept` behind which a step was good: from
+        the others' weights all that was tried was bad. `course` is what was read until now,
+        `reopen` returns that of a history. Raises FloatingPointError where there is no such
+        checkpoint or row left, and after `Faults.rollbacks`.
         """
         assert self.due is not None
         first, last = self.due
@@ -89,12 +94,13 @@ class BadSteps:
                 f"{what}, after {self._rollbacks} rollbacks of at most {self._faults.rollbacks}. "
                 f"{advice}"
             )
-        good = [step for step in kept if step < first - 1]
-        if not good:
+        good = (step for step in reversed(kept) if step < first - 1)
+        back = next(filter(is_sound, good), None)
+        if back is None:
             raise FloatingPointError(
                 f"{what}, and there is no checkpoint behind which a step was good. {advice}"
             )
-        jump = Jump(step=good[-1], until=last, read=course.read_until(last))
+        jump = Jump(step=back, until=last, read=course.read_until(last))
         event = {"event": "roll_back", "step": jump.step, "skip": jump.record()}
         after = history.after([event])
         try:

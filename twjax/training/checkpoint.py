@@ -112,23 +112,40 @@ class Checkpoints:
         """Starts a save; returns once the state has been copied off the devices."""
         try:
             stored.save(self._manager, _as_tree(state), step, meta)
-            every, kept = self._export_every, self._weights
-            if kept is not None and every is not None and step % every == 0:
-                weights = {n: v for n, v in _as_tree(state).items() if n in ("params", "average")}
-                if step in kept.all_steps():
-                    # A run that goes on from an earlier checkpoint comes by again.
-                    kept.delete(step)
-                stored.save(kept, weights, step, meta)
+            self._export(state, step, meta)
         except Exception as error:
             raise self._save_error(error) from error
+
+    def make_up(self, restored: Restored) -> None:
+        """Writes the weights alone that a run was killed before, when its checkpoint was whole."""
+        step = restored.meta["step"]
+        if step not in self.steps or step in self.milestones:
+            return
+        try:
+            self._export(restored.state, step, restored.meta)
+        except Exception as error:
+            raise self._save_error(error) from error
+
+    def _export(self, state: TrainState, step: int, meta: dict[str, Any]) -> None:
+        """Starts to write the weights alone of a milestone."""
+        every, kept = self._export_every, self._weights
+        if kept is None or every is None or step % every:
+            return
+        weights = {n: v for n, v in _as_tree(state).items() if n in ("params", "average")}
+        if step in kept.all_steps():
+            # A run that goes on from an earlier checkpoint comes by again.
+            kept.delete(step)
+        stored.save(kept, weights, step, meta)
 
     def evaluated(self, step: int, records: Sequence[Mapping[str, Any]]) -> None:
         """Takes note of an evaluation, by which the best checkpoints are known."""
         if self._retention is not None:
             self._retention.evaluated(step, records)
 
-    def keep_newest(self, wanted: Callable[[int], bool]) -> None:
-        """From here on the newest checkpoint of a step for which `wanted` is true stays."""
+    def keep_newest(self, *wanted: Callable[[int], bool]) -> None:
+        """From here on, for each of `wanted`, the newest checkpoint of a step that it is true of
+        stays.
+        """
         if self._retention is not None:
             self._retention.wanted = wanted
 
@@ -219,6 +236,16 @@ class Checkpoints:
             multihost_utils.sync_global_devices(f"weights after {step}")
         if self._weights is not None:
             self._weights.reload()
+
+    def is_sound(self, step: int) -> bool:
+        """Whether one step's state is there and can be trusted; says why where it can't."""
+        folder = self._folder / str(step)
+        if step not in self.steps:
+            return False
+        found = compare(folder)
+        if found.trust >= Trust.UNSURE and jax.process_index() == 0:
+            say(f"{folder}: isn't gone back to: {found.reason}.")
+        return found.trust < Trust.UNSURE
 
     def _holding(self, step: int) -> pathlib.Path:
         """Returns the folder with a step's parameters: that of its whole state where it is kept."""

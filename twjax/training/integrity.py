@@ -140,7 +140,7 @@ def _compare(folder: pathlib.Path, process: int, processes: int) -> Verdict:
     promised = _promise(folder)
     if not (folder / FILE).is_file():
         if promised is None:
-            return Verdict(Trust.UNSURE, f"{COMMIT} is damaged, {FILE} missing")
+            return Verdict(Trust.UNSURE, f"{COMMIT} is missing or damaged, {FILE} missing")
         if promised == PROMISE:
             return Verdict(Trust.UNSURE, f"{FILE} is missing")
         return Verdict(Trust.UNVERIFIED, "it was saved by a version that wrote no checksums")
@@ -186,12 +186,10 @@ def _differing(parts: Iterable[tuple[str, _Part, str]], total: int) -> str:
 
 
 def _promise(folder: pathlib.Path) -> dict[str, Any] | None:
-    """Returns what a commit says of itself ({} in older versions); None where that is damaged."""
+    """Returns what a commit says of itself ({} in older versions); None where it is no more."""
     try:
         return read_json(folder / COMMIT).get("custom_metadata") or {}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, AttributeError):
+    except (FileNotFoundError, ValueError, AttributeError):
         return None
 
 

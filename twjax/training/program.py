@@ -23,6 +23,7 @@ from twjax.parallel.sharding import batch_sharding
 from twjax.progress import say
 from twjax.storage import local_folder
 from twjax.training import branch, ledger
+from twjax.training.anchors import Anchors
 from twjax.training.bad_steps import BadSteps
 from twjax.training.base import FrozenBase, Taught, base_of
 from twjax.training.budget import Look
@@ -178,6 +179,7 @@ class _Program:
         """Trains, and goes back where the budget says so; returns whether the run is finished."""
         abstract = abstract_state(self.learner, self._optimizer(()), self.mesh, self.trained)
         restored = self.checkpoints.restore_latest(abstract) or self._first(abstract)
+        self.checkpoints.make_up(restored)
         start = restored.meta["step"]
         run, run_dir = self.run, self.run_dir
         if start > run.steps:
@@ -335,11 +337,13 @@ class _Program:
             steering = Steering(
                 run.budget, self.run_dir, self.history, start, self._course, write=self.first
             )
-            if run.budget.beyond == "roll_back":
-                self.checkpoints.keep_newest(steering.within)
         course = steering.course if steering else self._course(history)
         streak = bad_at_end(self.run_dir, start)
         bad = BadSteps(run.faults, self.run_dir, history, start, streak, write=self.first)
+        wanted = [bad.needs]
+        if steering and run.budget and run.budget.beyond == "roll_back":
+            wanted.append(steering.within)
+        self.checkpoints.keep_newest(*wanted)
         metrics = MetricsLog(
             self.run_dir,
             step=start,
@@ -367,30 +371,24 @@ class _Program:
                 ),
             )
 
-        first = self.history.branch["step"] if self.history.branch else 0
-        every = run.checkpoint.every
-
-        def kept() -> list[int]:
-            # A save for a stop that was asked for isn't there when nobody asks.
-            return [step for step in self.checkpoints.settled() if step % every == 0]
+        anchors = Anchors(self.checkpoints, run.checkpoint.every, self.history.branch, self.source)
 
         def retreat() -> Back | None:
             if bad.due is None:
                 return None
-            steps = kept()
-            if not steps or steps[0] - first <= every:
-                # None has been removed yet: the first state is as near as the next one is.
-                steps = [first, *steps]
             had = steering.history if steering else self.history
             now = steering.course if steering else course
-            self.history = bad.roll_back(steps, had, now, self._course)
+            # It waits for saves, and compares what was saved.
+            with self.clock.spend("saving"):
+                steps = anchors.before(bad.due[0] - 1)
+                self.history = bad.roll_back(steps, had, now, self._course, anchors.is_sound)
             assert self.history.rolling_back is not None
             return Back(self.history.rolling_back)
 
         def back_from(look: Look) -> Back | None:
             assert steering is not None
             # With no checkpoint yet, a run resumed here would begin anew too.
-            back = steering.roll_back(look, kept() or [first])
+            back = steering.roll_back(look, anchors.kept() or [anchors.first], anchors.is_sound)
             if back is None:
                 return None
             # Not read from the ledger: another process writes it.
@@ -444,3 +442,6 @@ class _Program:
             )
         finally:
             metrics.close()
+            if self.clock.watchdog is not None:
+                # No step follows for now: a restore, or the end.
+                self.clock.watchdog.begin()

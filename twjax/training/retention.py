@@ -18,15 +18,16 @@ class Retention:
     """Orbax's preservation policy by `Checkpoint`, all that it names together.
 
     The newest `keep` of multiples of `every` stay, those of multiples of `keep_every`, the
-    `keep_best` best ones, the newest of all, and the newest that the run may have to go back to
-    (`wanted`). A save for a stop that was asked for takes no other's place, so that a run that is
-    stopped often has the same earlier states to go back to as one that never is.
+    `keep_best` best ones, the newest of all, and for each of `wanted` the newest that it is true
+    of: the run may have to go back there. A save for a stop that was asked for takes no other's
+    place, so that a run that is stopped often has the same earlier states to go back to as one that
+    never is.
     """
 
     def __init__(self, config: Checkpoint, run_dir: pathlib.Path):
         self._config = config
-        # Whether a run may have to go back to the checkpoint of a step.
-        self.wanted: Callable[[int], bool] = lambda step: False
+        # Each says whether a run may have to go back to the checkpoint of a step.
+        self.wanted: Sequence[Callable[[int], bool]] = ()
         self._scores: dict[int, float] = {}
         if config.keep_best:
             by_step: dict[int, list[dict[str, Any]]] = {}
@@ -62,5 +63,6 @@ class Retention:
         # Of equal ones the earlier.
         scored = sorted((self._scores[s], s) for s in regular if s in self._scores)
         kept |= {step for _, step in scored[: config.keep_best]}
-        kept |= set([step for step in regular if self.wanted(step)][-1:])
+        for wanted in self.wanted:
+            kept |= set([step for step in regular if wanted(step)][-1:])
         return [step in kept for step in steps]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +33,7 @@ class Start:
     """Where a run's weights come from, as its ledger keeps it.
 
     `network` is theirs: `new_rows` are those that the run's has more. `keep_moments` reads a whole
-    state for step 0, given its shapes.
+    state for step 0, given its shapes. `is_there` says whether both can still be read.
     """
 
     record: dict[str, Any]
@@ -43,6 +44,7 @@ class Start:
     new_rows: NewRows | None = None
     keep: Callable[[pathlib.Path], None] = lambda run_dir: None
     probe: dict[str, Any] | None = None
+    is_there: Callable[[], bool] = lambda: True
 
 
 def find_start(
@@ -59,11 +61,14 @@ def find_start(
         return None
     if begun and history.source is not None:
         record = dict(history.source)
-
-        def moved(*_: Any) -> Any:
-            raise RuntimeError("the run's own checkpoint was there a moment ago.")
-
-        return Start(record, record["rate"], network, moved, keep_moments=moved)
+        if run.init.startswith("run:"):
+            run = dataclasses.replace(run, init=f"run:{record['directory']}@{record['step']}")
+        return _begun(
+            record,
+            network,
+            mesh,
+            lambda: find_start(run, history, network, mesh, vocabulary, False, open_folder),
+        )
     if run.init.startswith("hf:"):
         if open_folder is None:
             raise ConfigError(f"Run.init ({run.init!r}): nothing here opens Hugging Face folders.")
@@ -105,6 +110,39 @@ def find_start(
         keep=source.keep,
         probe=source.probe,
     )
+
+
+def _begun(
+    record: dict[str, Any],
+    network: AnyNetwork,
+    mesh: jax.sharding.Mesh,
+    find: Callable[[], Start | None],
+) -> Start:
+    """Returns the start of a run that has begun: it is looked for when the run goes back there."""
+
+    @functools.cache
+    def found() -> Start:
+        start = find()
+        assert start is not None
+        return start
+
+    def load() -> Any:
+        params, new = found().load(), found().new_rows
+        return params if new is None else new.add(params, network.specs, mesh)
+
+    def is_there() -> bool:
+        try:
+            found()
+        except (OSError, ValueError) as error:
+            if jax.process_index() == 0:
+                say(f"step 0: isn't gone back to: {error}")
+            return False
+        return True
+
+    def moments(abstract: TrainState) -> TrainState:
+        return found().keep_moments(abstract)
+
+    return Start(record, record["rate"], network, load, moments, is_there=is_there)
 
 
 def _check_moments(run: Run, source: Origin | Source, new: NewRows | None) -> None:

@@ -89,17 +89,23 @@ class Steering:
         look = self.history.looks.get(step)
         return look is not None and look.within
 
-    def roll_back(self, look: Look, kept: Sequence[int]) -> int | None:
-        """Returns the step of the last checkpoint in `kept` that was within the budget, if any.
+    def roll_back(
+        self,
+        look: Look,
+        kept: Sequence[int],
+        is_sound: Callable[[int], bool] = lambda step: True,
+    ) -> int | None:
+        """Returns the step of the last sound checkpoint in `kept` that was within the budget.
 
         The ledger says so before anything is removed.
         """
         looks = self.history.looks
-        good = [step for step in kept if step < look.step and self.within(step)]
-        if not good:
+        good = (step for step in reversed(kept) if step < look.step and self.within(step))
+        back = next(filter(is_sound, good), None)
+        if back is None:
             self._tell(f"no checkpoint before step {look.step} was within the budget: going on")
             return None
-        to = rolled_back(self._budget, look, looks[good[-1]])
+        to = rolled_back(self._budget, look, looks[back])
         event = {"event": "roll_back", "step": to.step, "look": to.record() | {"step": to.step}}
         try:
             self._reopen(self.history.after([event]))

@@ -65,7 +65,10 @@ class Watchdog:
             self._turn(ends=what)
 
     def begin(self) -> None:
-        """Says that the next step is a first one: it compiles, and its rows have to be found."""
+        """Says that the next step is a first one: it compiles, and its rows have to be found.
+
+        From here on until it has ended, `Faults.pause_timeout` holds.
+        """
         with self._lock:
             self._running.clear()
             self._idle = 0.0
