@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from launch.gcloud import Gcloud, end
+from launch.gcloud import NOISE, Gcloud, end
 from launch.request import Request
 
 SCRIPT = pathlib.Path(__file__).with_name("bootstrap.sh")
@@ -22,8 +22,6 @@ GRACE_SECONDS = 30.0
 
 _LINE = re.compile(r"\[(\d+)\.(\d+)\](!?) ?(.*)", re.DOTALL)
 _ENDED = re.compile(r"ended: exit code (\d+)(?: after it was asked to stop by (.+))?")
-# What gcloud says of its own work.
-_NOISE = re.compile(r"(Using ssh batch size|SSH: Attempting|##### Command execution|Warning: Perm)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +203,7 @@ class _Reader:
     def _one(self, line: str) -> bool:
         match = _LINE.match(line)
         if match is None:
-            if not _NOISE.match(line):
+            if not NOISE.match(line):
                 self._say(f"gcloud: {line}")
             return False
         place = (int(match[1]), int(match[2]))
