@@ -5,7 +5,8 @@
 #
 #   bootstrap.sh prepare KEY REQUIREMENT SETUP   installs, and runs SETUP once a boot
 #   bootstrap.sh start NAME ATTEMPT [K=V …] -- COMMAND …   in the background; the second time nothing
-#   bootstrap.sh follow NAME ATTEMPT SLICE SEEN   its log, each line with [SLICE.WORKER], to the end
+#   bootstrap.sh follow NAME ATTEMPT SLICE SEEN   its log to the end, each line as
+#                                                [SLICE.WORKER+FROM] N:… for the one at FROM + N
 #   bootstrap.sh stop NAME [KILL]                asks it to save and end
 #   bootstrap.sh state NAME SLICE                one line
 #   bootstrap.sh run KEY REQUIREMENT SETUP [K=V …] -- COMMAND …   in the foreground
@@ -173,7 +174,10 @@ follow() {
     return
   fi
   pid=$(cat "$job/pid")
-  tail -n "+$((from + 1))" -s 0.5 -f --pid="$pid" "$job/log" | sed -u "s/^/[$slice.$number] /"
+  # gcloud repeats a command whose connection broke, with the same SEEN: only the numbers tell which
+  # lines are new. grep also ends a last line that has no end.
+  tail -n "+$((from + 1))" -s 0.5 -f --pid="$pid" "$job/log" |
+    { grep -an --line-buffered '' || true; } | sed -u "s/^/[$slice.$number+$from] /"
   # The ! tells this line from what the program prints.
   echo "[$slice.$number]! $(describe_end "$job")"
 }

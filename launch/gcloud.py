@@ -149,7 +149,7 @@ class Gcloud:
             pause = min(2 * pause, 60.0)
         raise AssertionError("unreachable")
 
-    def begin(self, *words: str) -> subprocess.Popen[str] | None:
+    def begin(self, *words: str) -> subprocess.Popen[bytes] | None:
         """Starts a command whose output is read as it comes; None in a dry run."""
         command = self.command(*words)
         if self.dry:
@@ -160,8 +160,6 @@ class Gcloud:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
             start_new_session=True,
         )
 
@@ -213,7 +211,7 @@ def _message(printed: str) -> str:
     return " ".join(text.split())
 
 
-def end(process: subprocess.Popen[str]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """Ends a command that was begun, with all that it started."""
     for number in (15, 9):
         if process.poll() is None:

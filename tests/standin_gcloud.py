@@ -318,14 +318,24 @@ def _machine(folder: pathlib.Path, verb: str, places: list[str], flags: dict[str
     codes: dict[int, int] = {}
 
     def one(number: int) -> None:
-        print(f"SSH: Attempting to connect to worker {number}...", file=sys.stderr, flush=True)
-        codes[number] = subprocess.run(
-            ["bash", "-c", flags["--command"]],
-            cwd=node["homes"][number],
-            env=_environment(folder, node, number, total),
-            stdin=subprocess.DEVNULL,
-            check=False,
-        ).returncode
+        home = node["homes"][number]
+        for _ in range(10):
+            print(f"SSH: Attempting to connect to worker {number}...", file=sys.stderr, flush=True)
+            codes[number] = 255
+            with contextlib.suppress(FileNotFoundError):
+                codes[number] = subprocess.run(
+                    ["bash", "-c", flags["--command"]],
+                    cwd=home,
+                    env=_environment(folder, node, number, total),
+                    stdin=subprocess.DEVNULL,
+                    check=False,
+                ).returncode
+            if codes[number] >= 0 or not os.path.isdir(home):
+                return
+            # As gcloud does where ssh itself ends with 255: the same command again.
+            codes[number] = 255
+            print("Retrying: SSH command error: exited with return code [255].", file=sys.stderr)
+            time.sleep(0.2)
 
     threads = [threading.Thread(target=one, args=(number,)) for number in numbers]
     for thread in threads:
