@@ -90,11 +90,15 @@ NOISE = re.compile(
 
 
 class CloudError(RuntimeError):
-    """What gcloud could not do, in one line; `kind` says why."""
+    """What gcloud could not do, in one line; `kind` says why.
+
+    `repeated`: an earlier try failed in passing, and may have come through.
+    """
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+        self.repeated = False
 
 
 class Gcloud:
@@ -127,7 +131,7 @@ class Gcloud:
         if self.dry:
             self.say(shlex.join(command))
             return ""
-        pause = self.pause
+        pause, repeated = self.pause, False
         for last in (*(False,) * (self.tries - 1), True):
             done = subprocess.run(
                 [executable(), *command[1:]],
@@ -142,6 +146,7 @@ class Gcloud:
             if not done.returncode:
                 return done.stdout
             error = explain(done.stderr or done.stdout, words, done.returncode)
+            error.repeated, repeated = repeated, True
             if error.kind != "transient" or last:
                 raise error
             self.say(f"{error}; again in {pause:.0f} s")
@@ -186,9 +191,9 @@ def explain(printed: str, words: Sequence[str], code: int = 1) -> CloudError:
     if len(whole) > LONGEST_MESSAGE:
         text = f"{whole[: LONGEST_MESSAGE // 2]} … {whole[-LONGEST_MESSAGE // 2 :]}"
     # 255 is ssh's own. What a worker prints isn't about the cloud, whatever it looks like.
-    if "ssh" in words[:2] and code != 255 and "ERROR: (gcloud" not in printed:
-        if "gcloud crashed" not in printed:
-            return CloudError("worker", f"on a worker, exit code {code}: {text or 'no message'}")
+    own = "ERROR: (gcloud" in printed or "ERROR: gcloud" in printed
+    if "ssh" in words[:2] and code != 255 and not own:
+        return CloudError("worker", f"on a worker, exit code {code}: {text or 'no message'}")
     for pattern, kind, advice in _MEANINGS:
         if re.search(pattern, whole, re.IGNORECASE):
             return CloudError(kind, f"{text} ({advice})" if advice else text)

@@ -50,8 +50,11 @@ class Workers:
         self.gcloud, self.request, self.poll = gcloud, request, poll
         self.grace = GRACE_SECONDS
 
-    def prepare(self) -> None:
-        """Copies the bootstrap, the wheel and the user's files, and installs; whole or an error."""
+    def prepare(self, attempt: int) -> None:
+        """Copies the bootstrap, the wheel and the user's files, and installs; whole or an error.
+
+        Where this attempt runs already, what it was started with stays installed.
+        """
         request = self.request
         if not request.requirement:
             raise ValueError("say what to install: --wheel FILE or --git URL@REF.")
@@ -60,6 +63,7 @@ class Workers:
             if not pathlib.Path(file).exists():
                 raise FileNotFoundError(f"{file}: no such file on this machine.")
         arguments = ["prepare", self._key(), request.requirement, request.setup]
+        arguments += [request.name, str(attempt)]
         self._on_nodes(lambda node: self._copy(node, files))
         self._on_nodes(lambda node: self._run(node, *arguments))
 

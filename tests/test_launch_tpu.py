@@ -21,6 +21,7 @@ from twjax.planning.topology import parse_topology
 
 
 def test_create_says_what_it_costs_and_waits(cloud, capsys):
+    standin_gcloud.change(cloud, waiting=3)
     assert launch("create", "tw", *SPOT, "--poll", 0.1) == 0
     said = capsys.readouterr().out
     assert "8 chips at $0.92 a chip-hour" in said and "$7.37 an hour" in said
@@ -85,9 +86,9 @@ def test_a_usage_error_is_not_tried_again():
     assert (error.kind, str(error)) == ("other", "unrecognized arguments: --y")
 
 
-NO_NETWORK = """ERROR: (gcloud.compute.tpus.queued-resources.describe) There was a problem refreshing \
-your current auth tokens: HTTPSConnectionPool(host='oauth2.googleapis.com', port=443): Max retries \
-exceeded with url: /token (Caused by NameResolutionError("<urllib3.connection.HTTPSConnection \
+NO_NETWORK = """ERROR: (gcloud.compute.tpus.queued-resources.describe) There was a problem \
+refreshing your current auth tokens: HTTPSConnectionPool(host='oauth2.googleapis.com', port=443): \
+Max retries exceeded with url: /token (Caused by NameResolutionError("<HTTPSConnection \
 object>: Failed to resolve 'oauth2.googleapis.com' ([Errno -2] Name or service not known)"))
 Please run:
 
