@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import re
 import shlex
 import signal
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CloudError, ValueError, OSError, RuntimeError) as error:
         text = " ".join(str(error).split())
         print(f"launch.tpu_vm {args.subcommand}: error: {text}", file=sys.stderr)
-        if isinstance(error, (CloudError, RuntimeError)):
+        if not isinstance(error, ValueError):
             print(_left_behind(args), end="", file=sys.stderr)
         return 1
 
@@ -72,9 +73,11 @@ def _left_behind(args: argparse.Namespace) -> str:
         return ""
     state = f" --state {shlex.quote(args.state)}" if args.state else ""
     again = f"python -m launch.tpu_vm {{}} {args.name}{state}"
+    how = "is left as it is: it waits, runs and costs as before"
+    if args.subcommand == "delete":
+        how = "may be there still, and then costs as before"
     return (
-        f"{args.name} is left as it is: it waits, runs and costs as before, {request.hourly()} "
-        "while it is ACTIVE.\n"
+        f"{args.name} {how}, {request.hourly()} while it is ACTIVE.\n"
         f"  go on:  {again.format('watch')}\n"
         f"  delete: {again.format('delete')}\n"
     )
@@ -210,6 +213,10 @@ def _remember(args: argparse.Namespace, command: Sequence[str]) -> Store:
     request = dataclasses.replace(request, **_installation(args))
     if not request.requirement:
         raise ValueError("say what to install: --wheel FILE or --git URL@REF.")
+    # Before there are machines that cost.
+    for file in (*([request.wheel] if request.wheel else []), *request.files):
+        if not os.path.exists(file):
+            raise FileNotFoundError(f"{file}: no such file on this machine.")
     words = tuple(command) or progress.command
     env = tuple(args.env) if command or args.env else progress.env
     changed = bool(progress.command) and (words, env) != (progress.command, progress.env)
@@ -298,7 +305,7 @@ def _installation(args: argparse.Namespace) -> dict:
     if args.setup is not None:
         given["setup"] = args.setup
     if args.copy:
-        given["files"] = tuple(args.copy)
+        given["files"] = tuple(os.path.abspath(file) for file in args.copy)
     for pair in args.env:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*=.*", pair, re.DOTALL):
             raise ValueError(f"--env {pair}: give NAME=VALUE.")

@@ -275,6 +275,7 @@ class Watch:
         pod.say("# when there is none:")
         pod.create()
         pod.say("# when it is ACTIVE:")
+        pod.node_states()
         pod.run()
         pod.say("# when it is SUSPENDED or FAILED, before all of this again:")
         pod.delete()

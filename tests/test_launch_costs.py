@@ -87,6 +87,23 @@ def test_another_topology_is_not_ignored(cloud, tmp_path, capsys):
         assert "--accelerator-type=v4-16" in capsys.readouterr().err
 
 
+def test_a_file_that_is_missing_is_told_before_anything_is_asked_for(
+    cloud, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "run.gin").touch()
+    monkeypatch.chdir(tmp_path)
+    words = ["watch", "tw", *SPOT, "--wheel", write_program(tmp_path), "--dry-run"]
+    assert launch(*words, "--copy", "rum.gin", "--", "train", "run.gin") == 1
+    assert "rum.gin: no such file" in capsys.readouterr().err
+    assert launch(*words, "--copy", "run.gin", "--", "train", "run.gin") == 0
+    # A watcher in another folder copies the same file.
+    said = capsys.readouterr().out
+    assert f"{tmp_path / 'run.gin'} tw:" in said
+    # All that is asked is printed, its machines' states too.
+    assert "tpu-vm describe tw" in said
+    assert not standin_gcloud.calls(cloud)
+
+
 def test_an_unknown_state_is_waited_for_and_a_closed_terminal_says_what_costs(cloud, tmp_path):
     standin_gcloud.change(cloud, provisioned="UPGRADING", waiting=0, provisioning=0)
     watch = begin("watch", "tw", *SPOT, "--wheel", write_program(tmp_path), "--poll", 60, "--", "x")
@@ -123,6 +140,9 @@ def test_an_end_says_what_goes_on_costing(cloud, tmp_path, capsys):
     assert "delete:" not in capsys.readouterr().out
     assert launch("watch", "tw", "--wheel", wheel) == 0
     assert LEFT in capsys.readouterr().out
+    standin_gcloud.change(cloud, errors=[["queued-resources delete", "FAILED_PRECONDITION: busy"]])
+    assert launch("delete", "tw") == 1
+    assert "may be there still" in capsys.readouterr().err
     assert launch("delete", "tw", "--poll", 0.1) == 0
     assert "v4-16 in us-central2-b, $7.37 an hour" in capsys.readouterr().out
 
