@@ -89,7 +89,14 @@ def change(folder: pathlib.Path, **plan: object) -> None:
     """Changes the plan."""
     path = folder / "plan.json"
     old = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(old | plan))
+    _replace(path, old | plan)
+
+
+def _replace(path: pathlib.Path, value: dict) -> None:
+    """Writes JSON at once: others read it at any time."""
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    new.write_text(json.dumps(value))
+    new.replace(path)
 
 
 def calls(folder: pathlib.Path) -> list[list[str]]:
@@ -225,7 +232,7 @@ def _planned_error(folder: pathlib.Path, command: tuple[str, str]) -> None:
         for index, (which, text) in enumerate(plan["errors"]):
             if which in (" ".join(command), "*"):
                 del plan["errors"][index]
-                (folder / "plan.json").write_text(json.dumps(plan))
+                _replace(folder / "plan.json", plan)
                 raise Refused(text)
 
 

@@ -225,9 +225,9 @@ def test_a_preempted_run_is_had_again_and_resumes_to_the_same_losses(cloud, tmp_
         *("train", config, "--run-dir", run_dir, *longer),
     )
     try:
-        wait_until(lambda: _last_step(run_dir) >= 17)
+        wait_until(lambda: _last_step(run_dir) >= 17, 600)
         standin_gcloud.preempt(cloud, "tw")
-        lines = watch.communicate(timeout=400)[0].splitlines()
+        lines = watch.communicate(timeout=600)[0].splitlines()
     finally:
         watch.kill()
     assert watch.returncode == 0, lines
