@@ -3,9 +3,11 @@
 # a command of it. launch/tpu_vm.py copies this file to the workers; launch/gke.py puts it into the
 # manifest.
 #
-#   bootstrap.sh prepare KEY REQUIREMENT SETUP   installs, and runs SETUP once a boot
+#   bootstrap.sh prepare KEY REQUIREMENT SETUP [NAME ATTEMPT]   installs, unless that attempt runs;
+#                                                runs SETUP once a boot
 #   bootstrap.sh start NAME ATTEMPT [K=V …] -- COMMAND …   in the background; the second time nothing
-#   bootstrap.sh follow NAME ATTEMPT SLICE SEEN   its log, each line with [SLICE.WORKER], to the end
+#   bootstrap.sh follow NAME ATTEMPT SLICE SEEN   its log to the end, each line as
+#                                                [SLICE.WORKER+FROM] N:… for the one at FROM + N
 #   bootstrap.sh stop NAME [KILL]                asks it to save and end
 #   bootstrap.sh state NAME SLICE                one line
 #   bootstrap.sh run KEY REQUIREMENT SETUP [K=V …] -- COMMAND …   in the foreground
@@ -15,7 +17,16 @@ self=$(realpath "$0")
 home=${TWJAX_HOME:-$HOME/twjax-launch}
 mkdir -p "$home"
 
-say() { echo "bootstrap: $*" >&2; }
+# Without what a URL has before its host: a name and password, or a token.
+say() { echo "bootstrap: $*" | sed -E 's#(://)[^/@ ]+@#\1***@#g' >&2; }
+
+boot() { cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo unknown; }
+
+# Whether a job's process is alive. After a reboot its number may be another's.
+alive() {
+  [ -f "$1/pid" ] && [ "$(cat "$1/boot" 2>/dev/null)" = "$(boot)" ] &&
+    kill -0 "$(cat "$1/pid")" 2>/dev/null
+}
 
 # The worker's number within its slice: GKE says it in the environment, a TPU VM's metadata otherwise.
 worker() {
@@ -54,19 +65,23 @@ install_into() {
 }
 
 prepare() {
-  local key=$1 requirement=$2 setup=$3 boot pause
+  local key=$1 requirement=$2 setup=$3 job=$home/jobs/${4:-} attempt=${5:-} this pause
   # gcloud repeats a command whose connection broke; the first one may still be at work.
   exec 8>"$home/prepare.lock"
   flock 8
-  boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo unknown)
-  if [ -n "$setup" ] && [ "$(cat "$home/setup" 2>/dev/null)" != "$boot $setup" ]; then
+  this=$(boot)
+  if [ -n "$setup" ] && [ "$(cat "$home/setup" 2>/dev/null)" != "$this $setup" ]; then
     say "runs the set-up command"
     bash -c "$setup" 8>&-
-    echo "$boot $setup" >"$home/setup"
+    echo "$this $setup" >"$home/setup"
   fi
   # An image may have twjax already.
   [ -n "$requirement" ] || return 0
   if [ "$(cat "$home/installed" 2>/dev/null)" = "$key" ] && [ -x "$home/env/bin/twjax" ]; then
+    return
+  fi
+  if [ -n "$attempt" ] && [ "$(cat "$job/attempt" 2>/dev/null)" = "$attempt" ] && alive "$job"; then
+    say "$4: attempt $attempt runs; what is installed stays as it is"
     return
   fi
   say "installs $requirement"
@@ -102,13 +117,14 @@ start() {
     say "$name: attempt $attempt was started before"
     return
   fi
-  if [ -f "$job/pid" ]; then
+  if alive "$job"; then
     kill -KILL -- "-$(cat "$job/pid")" 2>/dev/null || true
   fi
   rm -f "$job/ended" "$job/asked" "$job/pid"
   take_environment "$@"
   setsid nohup bash "$self" supervise "$name" "${command[@]}" \
     >"$job/log" 2>&1 </dev/null 9>&- &
+  boot >"$job/boot"
   echo $! >"$job/pid"
   echo "$attempt" >"$job/attempt"
 }
@@ -163,7 +179,7 @@ describe_end() {
 }
 
 follow() {
-  local name=$1 attempt=$2 slice=$3 seen=$4 job=$home/jobs/$1 number from=0 pair pid
+  local name=$1 attempt=$2 slice=$3 seen=$4 job=$home/jobs/$1 number from=0 pair on=()
   number=$(worker)
   for pair in $seen; do
     if [ "${pair%%=*}" = "$number" ]; then from=${pair#*=}; fi
@@ -172,15 +188,18 @@ follow() {
     echo "[$slice.$number]! lost: attempt $attempt was not started here"
     return
   fi
-  pid=$(cat "$job/pid")
-  tail -n "+$((from + 1))" -s 0.5 -f --pid="$pid" "$job/log" | sed -u "s/^/[$slice.$number] /"
+  if alive "$job"; then on=(-s 0.5 -f --pid="$(cat "$job/pid")"); fi
+  # gcloud repeats a command whose connection broke, with the same SEEN: only the numbers tell which
+  # lines are new. grep also ends a last line that has no end.
+  tail -n "+$((from + 1))" ${on[@]+"${on[@]}"} "$job/log" |
+    { grep -an --line-buffered '' || true; } | sed -u "s/^/[$slice.$number+$from] /"
   # The ! tells this line from what the program prints.
   echo "[$slice.$number]! $(describe_end "$job")"
 }
 
 stop() {
   local job=$home/jobs/$1 signal=${2:+KILL}
-  [ -f "$job/pid" ] || return 0
+  alive "$job" || return 0
   if [ -n "$signal" ]; then
     kill -KILL -- "-$(cat "$job/pid")" 2>/dev/null || true
   else
@@ -194,7 +213,7 @@ state() {
   number=$(worker)
   if [ ! -f "$job/attempt" ]; then
     what="nothing was started"
-  elif kill -0 "$(cat "$job/pid")" 2>/dev/null; then
+  elif alive "$job"; then
     what="attempt $(cat "$job/attempt") runs: $(tail -n 1 "$job/log" | cut -c 1-200)"
   else
     what="attempt $(cat "$job/attempt") $(describe_end "$job")"

@@ -12,6 +12,15 @@ from collections.abc import Callable, Sequence
 
 # What gcloud prints → (kind, what to do about it). The first that fits counts.
 _MEANINGS: tuple[tuple[str, str, str], ...] = (
+    # Before a login's: where a token can't be renewed for want of a network, gcloud advises to log
+    # in all the same.
+    (
+        r"Max retries exceeded|Failed to (resolve|establish)|Network is unreachable|"
+        r"Name or service not known|name resolution|Connection (reset|refused|aborted)|"
+        r"internal_failure|Backend Error",
+        "transient",
+        "",
+    ),
     (
         r"active account|reauthenticat|invalid_grant|gcloud auth login|UNAUTHENTICATED",
         "login",
@@ -38,7 +47,7 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
         "the zone has none free; wait, or take another zone or --spot",
     ),
     (
-        r"requests per minute|rate limit",
+        r"per minute|rate.?limit",
         "transient",
         "too many requests",
     ),
@@ -65,21 +74,31 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
     (r"NOT_FOUND|not found", "absent", ""),
     (
         r"UNAVAILABLE|DEADLINE_EXCEEDED|\bINTERNAL:|internal error|HTTPError 5\d\d|Error 5\d\d|"
-        r"timed? ?out|Connection (reset|refused|aborted)|Network is unreachable|"
-        r"Temporary failure in name resolution|code.: 1[34]\b",
+        r"timed? ?out|code.: 1[34]\b",
         "transient",
         "",
     ),
 )
 TPUS = ("compute", "tpus")
+# Longer messages lose their middle: what went wrong is at one of the ends.
+LONGEST_MESSAGE = 500
+# What gcloud says of its own work on workers.
+NOISE = re.compile(
+    r"Using (ssh|scp) batch size|(SSH|SCP): Attempting|##### Command execution|Warning: Perm|"
+    r"SSH key found in "
+)
 
 
 class CloudError(RuntimeError):
-    """What gcloud could not do, in one line; `kind` says why."""
+    """What gcloud could not do, in one line; `kind` says why.
+
+    `repeated`: an earlier try failed in passing, and may have come through.
+    """
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+        self.repeated = False
 
 
 class Gcloud:
@@ -112,7 +131,7 @@ class Gcloud:
         if self.dry:
             self.say(shlex.join(command))
             return ""
-        pause = self.pause
+        pause, repeated = self.pause, False
         for last in (*(False,) * (self.tries - 1), True):
             done = subprocess.run(
                 [executable(), *command[1:]],
@@ -126,7 +145,8 @@ class Gcloud:
             )
             if not done.returncode:
                 return done.stdout
-            error = explain(done.stderr or done.stdout, words)
+            error = explain(done.stderr or done.stdout, words, done.returncode)
+            error.repeated, repeated = repeated, True
             if error.kind != "transient" or last:
                 raise error
             self.say(f"{error}; again in {pause:.0f} s")
@@ -134,7 +154,7 @@ class Gcloud:
             pause = min(2 * pause, 60.0)
         raise AssertionError("unreachable")
 
-    def begin(self, *words: str) -> subprocess.Popen[str] | None:
+    def begin(self, *words: str) -> subprocess.Popen[bytes] | None:
         """Starts a command whose output is read as it comes; None in a dry run."""
         command = self.command(*words)
         if self.dry:
@@ -145,8 +165,6 @@ class Gcloud:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
             start_new_session=True,
         )
 
@@ -163,10 +181,19 @@ def executable(name: str = "gcloud") -> str:
     return path
 
 
-def explain(printed: str, words: Sequence[str]) -> CloudError:
-    """Returns the error that gcloud's output stands for, in one line with what to do."""
+def explain(printed: str, words: Sequence[str], code: int = 1) -> CloudError:
+    """Returns the error that gcloud's output stands for, in one line with what to do.
+
+    kind `worker`: gcloud did its part, and a worker's own command ended with this exit code.
+    """
     whole = _message(printed)
-    text = whole if len(whole) <= 400 else whole[:400] + "…"
+    text = whole
+    if len(whole) > LONGEST_MESSAGE:
+        text = f"{whole[: LONGEST_MESSAGE // 2]} … {whole[-LONGEST_MESSAGE // 2 :]}"
+    # 255 is ssh's own. What a worker prints isn't about the cloud, whatever it looks like.
+    own = "ERROR: (gcloud" in printed or "ERROR: gcloud" in printed
+    if "ssh" in words[:2] and code != 255 and not own:
+        return CloudError("worker", f"on a worker, exit code {code}: {text or 'no message'}")
     for pattern, kind, advice in _MEANINGS:
         if re.search(pattern, whole, re.IGNORECASE):
             return CloudError(kind, f"{text} ({advice})" if advice else text)
@@ -175,19 +202,21 @@ def explain(printed: str, words: Sequence[str]) -> CloudError:
 
 def _message(printed: str) -> str:
     """Returns what gcloud says went wrong: its ERROR lines, or a JSON message in them."""
+    printed = "\n".join(line for line in printed.splitlines() if not NOISE.match(line))
     at = printed.find("ERROR:")
     text = printed[at:] if at >= 0 else printed
     inner = re.search(r'"message":\s*"((?:[^"\\]|\\.)*)"', text)
     if inner:
         text = inner[1].replace('\\"', '"')
-    # Below its message gcloud adds how the command is used.
-    text = text.split("\nUsage: ")[0].split("\nTo search the help")[0]
+    # Below its message gcloud adds how the command is used, and what else could be run.
+    for more in ("Usage: ", "To search the help", "If you would like to report", "Please run:"):
+        text = text.split(f"\n{more}")[0]
     text = re.sub(r"^ERROR:\s*(\([\w.-]+\)\s*)?", "", text.strip())
     text = re.sub(r"\s*\[EID: \w+\]", "", text)
     return " ".join(text.split())
 
 
-def end(process: subprocess.Popen[str]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """Ends a command that was begun, with all that it started."""
     for number in (15, 9):
         if process.poll() is None:

@@ -32,15 +32,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words, command = words[:at], words[at + 1 :]
     args = _parser().parse_args(words)
     try:
-        text = render(_job(args, command))
+        job = _job(args, command)
+        text = render(job)
         if args.apply and not args.dry_run:
-            return _apply(text, args.namespace, args.context)
+            _apply(text, args.namespace, args.context)
+            print("\n".join(_header(job)))
+            return 0
         if args.apply:
             print(shlex.join(_kubectl(args.namespace, args.context)), "<<'EOF'")
         print(text, end="")
         if args.apply:
             print("EOF")
         return 0
+    except KeyboardInterrupt:
+        print(
+            f"\nit may have been applied; look with: kubectl get jobset {args.name}",
+            file=sys.stderr,
+        )
+        return 130
     except (CloudError, ValueError, OSError) as error:
         print(f"launch.gke: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
@@ -48,18 +57,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def render(job: manifest.Job) -> str:
     """Returns the manifest as YAML, with what made it and how its log is read."""
+    documents = [manifest.yaml(one) for one in manifest.objects(job)]
+    return "\n".join(_header(job)) + "\n" + "---\n".join(documents)
+
+
+def _header(job: manifest.Job) -> list[str]:
     shape = job.shape
     space = f" -n {job.namespace}" if job.namespace else ""
     selector = f"jobset.sigs.k8s.io/jobset-name={job.name}"
-    lines = [
+    return [
         f"# {shape.num_slices} x {shape.num_chips // shape.num_slices} chips, "
         f"{shape.num_hosts} machines; from python -m launch.gke.",
         f"# logs:   kubectl logs{space} -f --prefix --max-log-requests {shape.num_hosts} "
         f"-l {selector}",
         f"# delete: kubectl delete{space} jobset/{job.name} configmap/{job.name}-bootstrap",
     ]
-    documents = [manifest.yaml(one) for one in manifest.objects(job)]
-    return "\n".join(lines) + "\n" + "---\n".join(documents)
 
 
 def _kubectl(namespace: str, context: str) -> list[str]:
@@ -68,7 +80,7 @@ def _kubectl(namespace: str, context: str) -> list[str]:
     return ["kubectl", "apply", *where, "--filename=-"]
 
 
-def _apply(text: str, namespace: str, context: str) -> int:
+def _apply(text: str, namespace: str, context: str) -> None:
     command = _kubectl(namespace, context)
     done = subprocess.run(
         [executable("kubectl"), *command[1:]],
@@ -83,7 +95,6 @@ def _apply(text: str, namespace: str, context: str) -> int:
         if 'no matches for kind "JobSet"' in said:
             said += " (install JobSet in the cluster: https://jobset.sigs.k8s.io/docs/installation)"
         raise CloudError("other", said or "kubectl failed without a message")
-    return 0
 
 
 def _job(args: argparse.Namespace, command: Sequence[str]) -> manifest.Job:

@@ -66,6 +66,13 @@ class Job:
             raise ConfigError(
                 "give the twjax command after --, e.g. -- train CONFIG --run-dir DIR."
             )
+        shape = self.shape
+        if shape.num_slices > 1 and shape.num_hosts == shape.num_slices:
+            # https://docs.cloud.google.com/kubernetes-engine/docs/how-to/tpu-multislice
+            raise ConfigError(
+                f"--topology {self.topology}: GKE joins slices of several machines only; these "
+                "have one each. Take one larger slice."
+            )
         if self.restarts < 0:
             raise ConfigError("--restarts: 0 or more.")
 
@@ -126,7 +133,13 @@ def _job(job: Job) -> dict[str, Any]:
         # One pod that fails ends the slice: the others only wait for it.
         "backoffLimit": 0,
         "podFailurePolicy": {
-            "rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget"}]}]
+            # The status is the default, but JobSets of before Kubernetes 1.35 refuse to go without.
+            "rules": [
+                {
+                    "action": "FailJob",
+                    "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+                }
+            ]
         },
         "template": {"spec": _pod(job)},
     }
@@ -149,7 +162,12 @@ def _pod(job: Job) -> dict[str, Any]:
     if job.claim:
         volumes.append({"name": "runs", "persistentVolumeClaim": {"claimName": job.claim}})
     if job.bucket:
-        attributes = {"bucketName": job.bucket, "mountOptions": "implicit-dirs"}
+        # Without the last, a pod on the host's network has no identity to open the bucket with.
+        attributes = {
+            "bucketName": job.bucket,
+            "mountOptions": "implicit-dirs",
+            "hostNetworkPodKSA": "true",
+        }
         csi = {"driver": "gcsfuse.csi.storage.gke.io", "volumeAttributes": attributes}
         volumes.append({"name": "runs", "csi": csi})
     if job.claim or job.bucket:

@@ -106,6 +106,11 @@ class Request:
             f"({self.way}, {self.topology} in {self.zone}); give yours with --price."
         )
 
+    def hourly(self) -> str:
+        """Returns what an hour costs, in words."""
+        known = self.cost
+        return f"${known.of(1):,.2f} an hour" if known is not None else "its price"
+
     def creation(self) -> list[str]:
         """Returns the words of the command that asks for it."""
         kind = {"on-demand": [], "spot": ["--spot"], "reserved": ["--reserved"]}[self.way]
@@ -166,7 +171,11 @@ class Store:
         """Remembers, atomically; for the user's eyes, as a command's environment may be."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         value = {"request": dataclasses.asdict(request), "progress": dataclasses.asdict(progress)}
-        storage.write_json(self.path, value)
+        mask = os.umask(0o077)
+        try:
+            storage.write_json(self.path, value)
+        finally:
+            os.umask(mask)
 
     def note(self, what: str, **change: Any) -> Progress:
         """Changes the progress, adds an event to it, and writes both."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import re
 import shlex
 import signal
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 
 from launch.gcloud import CloudError, Gcloud
 from launch.request import Progress, Request, Store, git_requirement, wheel_requirement
-from launch.watching import Pod, Watch
+from launch.watching import Pod, Watch, foreign
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,16 +36,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(words)
     # A terminal that closes and a scheduler that stops this are like Ctrl-C: nothing is deleted.
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _interrupt)
     try:
-        return _SUBCOMMANDS[args.subcommand](args, command)
+        code = _SUBCOMMANDS[args.subcommand](args, command)
+        if code or args.subcommand != "create":
+            print(_left_behind(args), end="")
+        return code
     except KeyboardInterrupt:
-        print(_left_behind(args), file=sys.stderr)
+        print(f"\n{_left_behind(args)}", end="", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 141
     except (CloudError, ValueError, OSError, RuntimeError) as error:
         text = " ".join(str(error).split())
         print(f"launch.tpu_vm {args.subcommand}: error: {text}", file=sys.stderr)
+        if not isinstance(error, ValueError):
+            print(_left_behind(args), end="", file=sys.stderr)
         return 1
 
 
@@ -53,18 +61,31 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _left_behind(args: argparse.Namespace) -> str:
+    """Returns what goes on costing when this program ends, and how to go on; maybe nothing."""
+    if args.dry_run or args.subcommand not in ("create", "run", "watch", "delete"):
+        return ""
+    try:
+        store = Store(args.name, args.state)
+        request, progress = store.read()
+    except (ValueError, OSError):
+        return ""
+    if not progress.created:
+        return ""
     state = f" --state {shlex.quote(args.state)}" if args.state else ""
     again = f"python -m launch.tpu_vm {{}} {args.name}{state}"
+    how = "is left as it is: it waits, runs and costs as before"
+    if args.subcommand == "delete":
+        how = "may be there still, and then costs as before"
     return (
-        f"\n{args.name} is left as it is: it waits, runs and costs as before.\n"
+        f"{args.name} {how}, {request.hourly()} while it is ACTIVE.\n"
         f"  go on:  {again.format('watch')}\n"
-        f"  delete: {again.format('delete')}"
+        f"  delete: {again.format('delete')}\n"
     )
 
 
 def _create(args: argparse.Namespace, command: Sequence[str]) -> int:
     store = Store(args.name, args.state)
-    if store.exists():
+    if store.exists() and store.read()[1].created:
         raise ValueError(f"{args.name} is known already ({store.path}); take another name.")
     request = _request(args)
     if args.dry_run:
@@ -75,10 +96,12 @@ def _create(args: argparse.Namespace, command: Sequence[str]) -> int:
     store.write(request, Progress())
     pod = _pod(args, store)
     try:
-        pod.create()
-    except CloudError:
-        store.forget()
-        raise
+        made = pod.create()
+    finally:
+        if not store.read()[1].created:
+            store.forget()
+    if not made:
+        raise RuntimeError(foreign(pod.request))
     if args.no_wait:
         return 0
     return 0 if pod.wait().state == "ACTIVE" else 1
@@ -106,7 +129,12 @@ def _watch(args: argparse.Namespace, command: Sequence[str]) -> int:
     store = _remember(args, command)
     store.hold()
     pod = _pod(args, store)
-    code = Watch(pod, args.failures, args.recreations).run()
+    try:
+        code = Watch(pod, args.failures, args.recreations).run()
+    except FileNotFoundError:
+        if store.exists():
+            raise
+        raise RuntimeError(f"{args.name} was deleted while it was watched.") from None
     if code == 0 and args.delete and store.read()[1].finished:
         pod.delete()
         store.forget()
@@ -149,7 +177,13 @@ def _stop(args: argparse.Namespace, command: Sequence[str]) -> int:
 def _delete(args: argparse.Namespace, command: Sequence[str]) -> int:
     store = Store(args.name, args.state)
     pod = _pod(args, store)
-    pod.delete(wait=not args.no_wait)
+    request, progress = store.read()
+    if progress.created:
+        print(
+            f"deletes {args.name}: {request.topology} in {request.zone}, {request.hourly()}. What "
+            "lies on the machines' own disks is lost."
+        )
+        pod.delete(wait=not args.no_wait)
     if not args.dry_run:
         store.forget()
         print(f"{args.name} is {'asked to be deleted' if args.no_wait else 'deleted'}.")
@@ -165,30 +199,50 @@ def _list(args: argparse.Namespace, command: Sequence[str]) -> int:
 def _remember(args: argparse.Namespace, command: Sequence[str]) -> Store:
     """Returns the file of a request, with what the command line changes in it."""
     store = Store(args.name, args.state)
-    if not store.exists() and getattr(args, "topology", None):
-        if args.dry_run:
-            store = _in_memory(store)
-        store.write(_request(args), Progress())
-    request, progress = store.read()
-    if args.dry_run and not isinstance(store, _Memory):
-        store = _in_memory(store)
+    wanted = _wanted(args) if hasattr(args, "topology") else {}
+    if store.exists() or "topology" not in wanted:
+        old, progress = store.read()
+    else:
+        old, progress = _request(args), Progress()
+    request = dataclasses.replace(old, **wanted)
+    if progress.created and _cloud(request) != _cloud(old):
+        raise ValueError(
+            f"{args.name} was asked for otherwise: {shlex.join(_cloud(old))}; leave that out, or "
+            "delete it first, or take another name."
+        )
     request = dataclasses.replace(request, **_installation(args))
     if not request.requirement:
         raise ValueError("say what to install: --wheel FILE or --git URL@REF.")
-    if command or args.env:
-        words, env = tuple(command) or progress.command, tuple(args.env)
-        if progress.command and (words, env) != (progress.command, progress.env):
-            if not progress.finished and not args.replace and progress.created:
-                raise ValueError(
-                    f"{args.name} has another command (twjax {shlex.join(progress.command)}); "
-                    "--replace ends it and starts this one."
-                )
-            progress = dataclasses.replace(progress, attempt=progress.attempt + 1, finished=False)
-        progress = dataclasses.replace(progress, command=words, env=env)
+    # Before there are machines that cost.
+    for file in (*([request.wheel] if request.wheel else []), *request.files):
+        if not os.path.exists(file):
+            raise FileNotFoundError(f"{file}: no such file on this machine.")
+    words = tuple(command) or progress.command
+    env = tuple(args.env) if command or args.env else progress.env
+    changed = bool(progress.command) and (words, env) != (progress.command, progress.env)
+    if changed and progress.created and not (progress.finished or args.replace):
+        raise ValueError(
+            f"{args.name} has another command (twjax {shlex.join(progress.command)}); "
+            "--replace ends it and starts this one."
+        )
+    if changed or (args.subcommand == "run" and progress.finished):
+        progress = dataclasses.replace(progress, attempt=progress.attempt + 1, finished=False)
+    progress = dataclasses.replace(progress, command=words, env=env)
     if not progress.command:
         raise ValueError("give the twjax command after --, e.g. -- train CONFIG --run-dir DIR.")
+    if args.dry_run:
+        store = _in_memory(store)
     store.write(request, progress)
     return store
+
+
+def _cloud(request: Request) -> list[str]:
+    """Returns what Google Cloud is asked for, and where."""
+    where = [
+        f"--zone={request.zone}",
+        *([f"--project={request.project}"] if request.project else []),
+    ]
+    return [*request.creation()[3:], *where]
 
 
 class _Memory(Store):
@@ -216,23 +270,29 @@ def _in_memory(store: Store) -> _Memory:
     return memory
 
 
+def _wanted(args: argparse.Namespace) -> dict:
+    """Returns the fields of a request that say what to ask Google Cloud for, those given."""
+    topology = args.topology
+    if topology and args.node_count > 1:
+        topology = f"{args.node_count}x{topology}"
+    way = "spot" if args.spot else "reserved" if args.reserved else "on-demand" if topology else ""
+    fields = {
+        "topology": topology,
+        "zone": args.zone,
+        "project": args.project,
+        "way": way,
+        "runtime": args.runtime_version,
+        "price": args.price,
+        "flags": tuple(args.gcloud_flag),
+    }
+    return {name: value for name, value in fields.items() if value not in (None, "", ())}
+
+
 def _request(args: argparse.Namespace) -> Request:
+    wanted = _wanted(args)
     if not args.topology or not args.zone:
         raise ValueError("--topology and --zone say what to ask for.")
-    topology = args.topology
-    if args.node_count > 1:
-        topology = f"{args.node_count}x{topology}"
-    return Request(
-        name=args.name,
-        project=args.project,
-        zone=args.zone,
-        topology=topology,
-        way="spot" if args.spot else "reserved" if args.reserved else "on-demand",
-        runtime=args.runtime_version,
-        price=args.price,
-        flags=tuple(args.gcloud_flag),
-        **(_installation(args) if hasattr(args, "wheel") else {}),
-    )
+    return Request(**{"name": args.name, "project": None, **wanted})
 
 
 def _installation(args: argparse.Namespace) -> dict:
@@ -245,7 +305,7 @@ def _installation(args: argparse.Namespace) -> dict:
     if args.setup is not None:
         given["setup"] = args.setup
     if args.copy:
-        given["files"] = tuple(args.copy)
+        given["files"] = tuple(os.path.abspath(file) for file in args.copy)
     for pair in args.env:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*=.*", pair, re.DOTALL):
             raise ValueError(f"--env {pair}: give NAME=VALUE.")

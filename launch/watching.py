@@ -8,12 +8,10 @@ import time
 from collections.abc import Callable
 
 from launch.gcloud import CloudError, Gcloud
-from launch.request import Store
+from launch.request import Request, Store
 from launch.workers import Outcome, Workers
 
 # https://docs.cloud.google.com/tpu/docs/queued-resources
-WAITING = ("CREATING", "ACCEPTED", "WAITING_FOR_RESOURCES", "PROVISIONING")
-LEAVING = ("SUSPENDING", "DELETING")
 LOST = ("SUSPENDED", "FAILED")
 ABSENT = "ABSENT"
 # A TPU VM in one of these doesn't come back by itself.
@@ -65,16 +63,22 @@ class Pod:
     def create(self) -> bool:
         """Asks for the queued resource; False where one of this name is there already."""
         self.say(self.request.cost_line())
+        if self.gcloud.dry:
+            self.gcloud.read(*self.request.creation(), "--async")
+            return True
+        request, before = self.store.read()
+        # Noted first: what is asked for costs money, also if this program ends before the answer.
+        self.store.note("asked for", created=before.created + 1)
         try:
             self.gcloud.read(*self.request.creation(), "--async")
         except CloudError as error:
-            # The first try of a repeated request may have come through.
+            if error.kind == "exists" and error.repeated:
+                return True
+            if error.kind != "transient":
+                self.store.write(request, before)
             if error.kind != "exists":
                 raise
             return False
-        if not self.gcloud.dry:
-            _, progress = self.store.read()
-            self.store.note("created", created=progress.created + 1)
         return True
 
     def delete(self, wait: bool = True) -> None:
@@ -91,12 +95,18 @@ class Pod:
                 time.sleep(self.poll)
 
     def wait(self) -> Look:
-        """Returns the first state that isn't one of waiting, telling each change."""
+        """Returns the first state that lasts, telling each change."""
         while True:
-            look = self.look()
-            self.tell(look)
-            if look.state not in (*WAITING, *LEAVING):
-                return look
+            try:
+                look = self.look()
+            except CloudError as error:
+                if error.kind != "transient":
+                    raise
+                self.say(str(error))
+            else:
+                self.tell(look)
+                if look.state in ("ACTIVE", ABSENT, *LOST):
+                    return look
             time.sleep(self.poll)
 
     def tell(self, look: Look) -> None:
@@ -109,7 +119,7 @@ class Pod:
     def run(self) -> Outcome:
         """Installs, starts the remembered command (or joins it) and prints its log to the end."""
         _, progress = self.store.read()
-        self.workers.prepare()
+        self.workers.prepare(progress.attempt)
         self.workers.start(progress.attempt, progress.command, progress.env)
         return self.workers.follow(progress.attempt, self.say, self.gone)
 
@@ -142,6 +152,14 @@ class Pod:
         return states
 
 
+def foreign(request: Request) -> str:
+    """Returns why a queued resource that nobody asked for from here is left alone."""
+    return (
+        f"there is a queued resource {request.name} in {request.zone} already, which was not asked "
+        "for from here; take another name, or bring its file with --state."
+    )
+
+
 class Watch:
     """Keeps a command going until it has ended well: waits, runs, re-creates, runs again."""
 
@@ -150,6 +168,8 @@ class Watch:
         self._failed = 0
         self._recreated = 0
         self._pause = pod.poll
+        # Whether it has been there since it was last asked for.
+        self._seen = False
 
     def run(self) -> int:
         """Returns 0 when the command has ended well or the user has stopped it."""
@@ -177,10 +197,19 @@ class Watch:
         pod = self.pod
         look = pod.look()
         if look.state == ABSENT:
+            if self._seen:
+                raise RuntimeError(
+                    f"{pod.name} was deleted while it was watched; it isn't asked for again. "
+                    "`watch` anew does that."
+                )
             if not pod.create():
                 # Something of it is still being deleted.
                 self._rest()
             return None
+        if not pod.store.read()[1].created:
+            pod.store.forget()
+            raise RuntimeError(foreign(pod.request))
+        self._seen = True
         pod.tell(look)
         if look.state in LOST:
             self._lost(look)
@@ -200,6 +229,7 @@ class Watch:
         pod.store.note(f"lost: {look.state} {look.reason}".strip())
         pod.say(f"{pod.name} is lost ({look.state}); it is deleted and asked for again.")
         pod.delete()
+        self._seen = False
         self._recreated += 1
         if look.state == "FAILED":
             self._rest()
@@ -245,6 +275,7 @@ class Watch:
         pod.say("# when there is none:")
         pod.create()
         pod.say("# when it is ACTIVE:")
+        pod.node_states()
         pod.run()
         pod.say("# when it is SUSPENDED or FAILED, before all of this again:")
         pod.delete()

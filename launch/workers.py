@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import pathlib
 import queue
 import re
@@ -11,19 +12,22 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import IO
 
-from launch.gcloud import Gcloud, end
+from launch.gcloud import NOISE, Gcloud, end
 from launch.request import Request
 
 SCRIPT = pathlib.Path(__file__).with_name("bootstrap.sh")
 REMOTE = "twjax-bootstrap.sh"
 # Workers that wait for one that failed get this long to notice it themselves.
 GRACE_SECONDS = 30.0
+# A connection that is dead without having been closed is found out in two minutes: ssh itself would
+# wait on it for ever.
+_ALIVE = ("--ssh-flag=-oServerAliveInterval=30", "--ssh-flag=-oServerAliveCountMax=4")
 
-_LINE = re.compile(r"\[(\d+)\.(\d+)\](!?) ?(.*)", re.DOTALL)
+# A line of the log, with its number in two parts, or one of the bootstrap's own.
+_LINE = re.compile(r"\[(\d+)\.(\d+)(?:\+(\d+)\] (\d+):|\](!?) ?)(.*)", re.DOTALL)
 _ENDED = re.compile(r"ended: exit code (\d+)(?: after it was asked to stop by (.+))?")
-# What gcloud says of its own work.
-_NOISE = re.compile(r"(Using ssh batch size|SSH: Attempting|##### Command execution|Warning: Perm)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +50,11 @@ class Workers:
         self.gcloud, self.request, self.poll = gcloud, request, poll
         self.grace = GRACE_SECONDS
 
-    def prepare(self) -> None:
-        """Copies the bootstrap, the wheel and the user's files, and installs; whole or an error."""
+    def prepare(self, attempt: int) -> None:
+        """Copies the bootstrap, the wheel and the user's files, and installs; whole or an error.
+
+        Where this attempt runs already, what it was started with stays installed.
+        """
         request = self.request
         if not request.requirement:
             raise ValueError("say what to install: --wheel FILE or --git URL@REF.")
@@ -56,6 +63,7 @@ class Workers:
             if not pathlib.Path(file).exists():
                 raise FileNotFoundError(f"{file}: no such file on this machine.")
         arguments = ["prepare", self._key(), request.requirement, request.setup]
+        arguments += [request.name, str(attempt)]
         self._on_nodes(lambda node: self._copy(node, files))
         self._on_nodes(lambda node: self._run(node, *arguments))
 
@@ -134,7 +142,7 @@ class Workers:
     def _ssh(self, node: str, words: Sequence[str]) -> list[str]:
         # One string for the worker's shell: each word quoted, so that none of them is a command.
         command = shlex.join(["bash", REMOTE, *words])
-        return ["tpu-vm", "ssh", node, "--worker=all", f"--command={command}"]
+        return ["tpu-vm", "ssh", node, "--worker=all", *_ALIVE, f"--command={command}"]
 
     def _run(self, node: str, *words: str) -> str:
         return self.gcloud.read(*self._ssh(node, words))
@@ -187,9 +195,12 @@ class _Reader:
         self._counts: dict[tuple[int, int], int] = {}
         self._ends: dict[tuple[int, int], str] = {}
 
-    def read(self, stream) -> None:
-        for line in stream:
-            self._lines.put(line.rstrip("\n"))
+    def read(self, stream: IO[bytes]) -> None:
+        # A carriage return of a progress bar ends no line.
+        for line in io.TextIOWrapper(stream, "utf-8", errors="replace", newline="\n"):
+            # What a connection broke off comes whole with the next one.
+            if line.endswith("\n"):
+                self._lines.put(line[:-1])
 
     def take(self, seconds: float) -> bool:
         """Prints what has come, waiting for the first at most so long; whether anything had."""
@@ -205,16 +216,19 @@ class _Reader:
     def _one(self, line: str) -> bool:
         match = _LINE.match(line)
         if match is None:
-            if not _NOISE.match(line):
+            if not NOISE.match(line):
                 self._say(f"gcloud: {line}")
             return False
-        place = (int(match[1]), int(match[2]))
-        if match[3]:
-            self._ends[place] = match[4]
-            self._say(f"[{place[0]}.{place[1]}] {match[4]}")
-        else:
-            self._counts[place] = self._counts.get(place, 0) + 1
-            self._say(line)
+        place, text = (int(match[1]), int(match[2])), match[6]
+        if match[4]:
+            number = int(match[3]) + int(match[4])
+            if number > self._counts.get(place, 0):
+                self._counts[place] = number
+                # Of a progress bar, what a terminal would show.
+                self._say(f"[{place[0]}.{place[1]}] {text.rstrip(chr(13)).rpartition(chr(13))[2]}")
+        elif match[5] and self._ends.get(place) != text:
+            self._ends[place] = text
+            self._say(f"[{place[0]}.{place[1]}] {text}")
         return True
 
     def seen(self, number: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import os
 import pathlib
@@ -88,11 +89,14 @@ def stand_in_cloud(tmp_path, monkeypatch):
 
 def launch(*words: object) -> int:
     """Runs a subcommand in this process."""
-    old = signal.getsignal(signal.SIGTERM)
+    old, hang_up = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)
     try:
         return tpu_vm.main([str(word) for word in words])
     finally:
         signal.signal(signal.SIGTERM, old)
+        signal.signal(signal.SIGHUP, hang_up)
+        # As a process that ends lets go of its lock.
+        gc.collect()
 
 
 def begin(*words: object, **streams) -> subprocess.Popen[str]:

@@ -89,7 +89,14 @@ def change(folder: pathlib.Path, **plan: object) -> None:
     """Changes the plan."""
     path = folder / "plan.json"
     old = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(old | plan))
+    _replace(path, old | plan)
+
+
+def _replace(path: pathlib.Path, value: dict) -> None:
+    """Writes JSON at once: others read it at any time."""
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    new.write_text(json.dumps(value))
+    new.replace(path)
 
 
 def calls(folder: pathlib.Path) -> list[list[str]]:
@@ -225,7 +232,7 @@ def _planned_error(folder: pathlib.Path, command: tuple[str, str]) -> None:
         for index, (which, text) in enumerate(plan["errors"]):
             if which in (" ".join(command), "*"):
                 del plan["errors"][index]
-                (folder / "plan.json").write_text(json.dumps(plan))
+                _replace(folder / "plan.json", plan)
                 raise Refused(text)
 
 
@@ -318,14 +325,24 @@ def _machine(folder: pathlib.Path, verb: str, places: list[str], flags: dict[str
     codes: dict[int, int] = {}
 
     def one(number: int) -> None:
-        print(f"SSH: Attempting to connect to worker {number}...", file=sys.stderr, flush=True)
-        codes[number] = subprocess.run(
-            ["bash", "-c", flags["--command"]],
-            cwd=node["homes"][number],
-            env=_environment(folder, node, number, total),
-            stdin=subprocess.DEVNULL,
-            check=False,
-        ).returncode
+        home = node["homes"][number]
+        for _ in range(10):
+            print(f"SSH: Attempting to connect to worker {number}...", file=sys.stderr, flush=True)
+            codes[number] = 255
+            with contextlib.suppress(FileNotFoundError):
+                codes[number] = subprocess.run(
+                    ["bash", "-c", flags["--command"]],
+                    cwd=home,
+                    env=_environment(folder, node, number, total),
+                    stdin=subprocess.DEVNULL,
+                    check=False,
+                ).returncode
+            if codes[number] >= 0 or not os.path.isdir(home):
+                return
+            # As gcloud does where ssh itself ends with 255: the same command again.
+            codes[number] = 255
+            print("Retrying: SSH command error: exited with return code [255].", file=sys.stderr)
+            time.sleep(0.2)
 
     threads = [threading.Thread(target=one, args=(number,)) for number in numbers]
     for thread in threads:

@@ -71,6 +71,14 @@ def test_a_manifest_is_what_jobset_accepts(more, capsys):
     (container,) = pod["containers"]
     assert [mount["name"] for mount in container["volumeMounts"]] == names
     assert pod["volumes"][0]["configMap"]["name"] == script["metadata"]["name"]
+    # JobSets made with Kubernetes 1.34 and before want both.
+    (rule,) = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]["podFailurePolicy"]["rules"]
+    assert rule["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+    # Without it no bucket can be opened from the host's network.
+    for volume in pod["volumes"]:
+        if "csi" in volume:
+            assert pod["hostNetwork"]
+            assert volume["csi"]["volumeAttributes"]["hostNetworkPodKSA"] == "true"
 
 
 def test_the_schema_finds_what_is_wrong(capsys):
@@ -138,6 +146,7 @@ def test_what_is_wrong_is_one_line(capsys):
         (("Tw", *PLAIN[1:], *RUN), "from a letter on"),
         ((*PLAIN, "--claim", "a", "--bucket", "b", *RUN), "one of them"),
         ((*PLAIN, "--git", "https://h/p", *RUN), "@REF"),
+        ((*PLAIN[:2], "2xv5e-8", *PLAIN[3:], *RUN), "one each"),
         (PLAIN, "after --"),
     ):
         assert gke.main(words) == 1
@@ -159,7 +168,14 @@ def test_apply_hands_the_manifest_to_kubectl(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "given").exists()
     assert capsys.readouterr().out.startswith("kubectl apply --namespace=ml --filename=- <<'EOF'")
     assert gke.main((*words, *RUN)) == 0
-    assert capsys.readouterr().out == "apply --namespace=ml --filename=-\n"
+    # What was applied costs money until it is deleted.
+    assert capsys.readouterr().out.splitlines() == [
+        "apply --namespace=ml --filename=-",
+        "# 1 x 16 chips, 4 machines; from python -m launch.gke.",
+        "# logs:   kubectl logs -n ml -f --prefix --max-log-requests 4 "
+        "-l jobset.sigs.k8s.io/jobset-name=tw",
+        "# delete: kubectl delete -n ml jobset/tw configmap/tw-bootstrap",
+    ]
     kinds = [one["kind"] for one in yaml.safe_load_all((tmp_path / "given").read_text())]
     assert kinds == ["ConfigMap", "JobSet"]
     kubectl.write_text("#!/bin/sh\necho 'error: no matches for kind \"JobSet\"' >&2; exit 1\n")

@@ -21,6 +21,7 @@ from twjax.planning.topology import parse_topology
 
 
 def test_create_says_what_it_costs_and_waits(cloud, capsys):
+    standin_gcloud.change(cloud, waiting=3)
     assert launch("create", "tw", *SPOT, "--poll", 0.1) == 0
     said = capsys.readouterr().out
     assert "8 chips at $0.92 a chip-hour" in said and "$7.37 an hour" in said
@@ -83,6 +84,59 @@ def test_a_usage_error_is_not_tried_again():
     printed = "ERROR: (gcloud.x) unrecognized arguments: --y\nUsage: gcloud [--internal]\n timeout"
     error = gcloud.explain(printed, ("queued-resources", "create"))
     assert (error.kind, str(error)) == ("other", "unrecognized arguments: --y")
+
+
+NO_NETWORK = """ERROR: (gcloud.compute.tpus.queued-resources.describe) There was a problem \
+refreshing your current auth tokens: HTTPSConnectionPool(host='oauth2.googleapis.com', port=443): \
+Max retries exceeded with url: /token (Caused by NameResolutionError("<HTTPSConnection \
+object>: Failed to resolve 'oauth2.googleapis.com' ([Errno -2] Name or service not known)"))
+Please run:
+
+  $ gcloud auth login
+
+to obtain new credentials.
+"""
+EXPIRED = """ERROR: (gcloud.compute.tpus.queued-resources.describe) There was a problem refreshing \
+your current auth tokens: ('invalid_grant: Token has been expired or revoked.', {'error': 'x'})
+Please run:
+
+  $ gcloud auth login
+
+to obtain new credentials.
+"""
+MINUTE = (
+    "ERROR: (gcloud.compute.tpus.queued-resources.describe) RESOURCE_EXHAUSTED: Quota exceeded for "
+    "quota metric 'Queries' and limit 'Queries per minute' of service 'tpu.googleapis.com'."
+)
+
+
+@pytest.mark.parametrize(
+    ("printed", "kind"), [(NO_NETWORK, "transient"), (EXPIRED, "login"), (MINUTE, "transient")]
+)
+def test_no_network_is_no_reason_to_log_in(printed, kind):
+    # As Google Cloud SDK 528 prints them.
+    error = gcloud.explain(printed, ("queued-resources", "describe"))
+    assert error.kind == kind and "Please run" not in str(error)
+
+
+def test_what_a_worker_says_is_told_to_its_end_and_is_not_the_clouds_error():
+    hosts = 64
+    opening = f"Using ssh batch size of 1. Attempting to SSH into 1 nodes with a total of {hosts}\n"
+    opening += "".join(f"SSH: Attempting to connect to worker {n}...\n" for n in range(hosts))
+    printed = f"{opening}mount.nfs: Connection timed out\nDisk quota exceeded\n"
+    error = gcloud.explain(printed, ("tpu-vm", "ssh"), 32)
+    assert (error.kind, str(error)) == (
+        "worker",
+        "on a worker, exit code 32: mount.nfs: Connection timed out Disk quota exceeded",
+    )
+    long = "".join(f"built part {n}\n" for n in range(500)) + "g++ is missing\n"
+    said = str(gcloud.explain(opening + long, ("tpu-vm", "ssh"), 1))
+    assert said.endswith("g++ is missing") and len(said) < 600
+    # What ssh and gcloud themselves cannot do is the cloud's.
+    unreachable = "ssh: connect to host 10.0.0.2 port 22: Connection timed out\n"
+    assert gcloud.explain(opening + unreachable, ("tpu-vm", "ssh"), 255).kind == "transient"
+    unknown = "ERROR: (gcloud.compute.tpus.tpu-vm.ssh) NOT_FOUND: Resource was not found"
+    assert gcloud.explain(unknown, ("tpu-vm", "ssh")).kind == "absent"
 
 
 def test_watch_gives_up_where_waiting_does_not_help(cloud, tmp_path, capsys):

@@ -150,23 +150,47 @@ def test_a_broken_connection_loses_and_repeats_no_line(cloud, tmp_path):
         assert own == [f"[0.{worker}] step {n}" for n in range(steps)]
 
 
-def _break_connections(cloud: pathlib.Path) -> None:
-    """Ends the gcloud processes that follow a log."""
-    for status in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = status.read_bytes()
-        except OSError:
-            continue
-        if str(cloud).encode() in words and b"follow" in words:
-            os.kill(int(status.parent.name), signal.SIGKILL)
-    for status in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = status.read_bytes()
-            home = (status.parent / "environ").read_bytes()
-        except OSError:
-            continue
-        if b"follow" in words and str(cloud).encode() in home:
-            os.kill(int(status.parent.name), signal.SIGKILL)
+def _break_connections(cloud: pathlib.Path, gclouds: bool = True) -> None:
+    """Ends the workers' sides of what follows a log, and before them the gcloud processes."""
+    marks = (("cmdline", str(cloud), gclouds), ("environ", f"HOME={cloud}", True))
+    for place, mark, wanted in marks:
+        for status in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                words, where = (status / "cmdline").read_bytes(), (status / place).read_bytes()
+            except OSError:
+                continue
+            if wanted and b"follow" in words and mark.encode() in where:
+                os.kill(int(status.name), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_command_that_gcloud_repeats_repeats_no_line(cloud, tmp_path):
+    # The end has no line end; a progress bar is one line.
+    program = """
+import sys, time
+for n in range(60):
+    print("step", n, flush=True)
+    time.sleep(0.1)
+print("10%\\r20%\\r30%\\r", flush=True)
+print("the end", end="", flush=True)
+"""
+    wheel, lines = write_program(tmp_path, program), []
+    assert launch("create", "tw", *SPOT, "--poll", 0.1) == 0
+    run = begin("run", "tw", "--wheel", wheel, "--poll", 0.5, "--", "x")
+    try:
+        for line in run.stdout or ():
+            lines.append(line.rstrip("\n"))
+            if line.rstrip() in ("[0.0] step 10", "[0.1] step 30"):
+                _break_connections(cloud, gclouds=False)
+        run.wait(240)
+    finally:
+        run.kill()
+    assert run.returncode == 0, lines
+    assert sum("Retrying: SSH command error" in line for line in lines) >= 2
+    for worker in range(2):
+        own = [line.partition("] ")[2] for line in lines if line.startswith(f"[0.{worker}]")]
+        steps = [f"step {n}" for n in range(60)]
+        assert own == [*steps, "30%", "the end", "ended: exit code 0"]
 
 
 @pytest.mark.slow
@@ -201,9 +225,9 @@ def test_a_preempted_run_is_had_again_and_resumes_to_the_same_losses(cloud, tmp_
         *("train", config, "--run-dir", run_dir, *longer),
     )
     try:
-        wait_until(lambda: _last_step(run_dir) >= 17)
+        wait_until(lambda: _last_step(run_dir) >= 17, 600)
         standin_gcloud.preempt(cloud, "tw")
-        lines = watch.communicate(timeout=400)[0].splitlines()
+        lines = watch.communicate(timeout=600)[0].splitlines()
     finally:
         watch.kill()
     assert watch.returncode == 0, lines
