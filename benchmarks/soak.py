@@ -1,14 +1,15 @@
 """A run of two hosts under one fault after another, against the same run left alone.
 
-    PYTHONPATH=. python benchmarks/soak.py [--faults 35] [--steps 360] [--seed 0] [--json FILE]
+    PYTHONPATH=. python benchmarks/soak.py [--faults 32] [--steps 180] [--seed 0] [--json FILE]
 
 The tiny run of the tests as two processes, each a slice of its own that keeps a checkpoint of every
 second step in its memory (`Checkpoint.local_every`), started once (`launch.local --restarts`), with
 rows that lead to losses that are NaN: single ones, and twice so many in a row that the run goes
-back. Beside these come the faults of `KINDS`, each as often as the others, in an order and at steps that chance
-decides. Nothing is done about them from outside: the launcher starts the command again, and the run
-goes on from what it finds. In the end losses and evaluations must be those of the run left alone,
-bit for bit, and each start must have gone on from the newest checkpoint that was whole.
+back. Beside these come the faults of `KINDS`, each as often as the others, in an order and at steps
+that chance decides. Nothing is done about them from outside: the launcher starts the command again,
+and the run goes on from what it finds. In the end losses and evaluations must be those of the run
+left alone, which keeps nothing in memory, bit for bit, and each start must have gone on from the
+newest checkpoint that was whole, or from a later step.
 
 The disk of the run is one of its own (a tmpfs in a mount namespace), which can be full; where the
 system allows none, a limit on the size of files takes its place.
@@ -43,7 +44,7 @@ KINDS = {
     "cut": "the newest checkpoint cut short, kill -9 of both, what they kept gone",
     "disk": "the disk full during a save and the next start",
 }
-TIMEOUT = 15.0
+TIMEOUT = 25.0
 # How long a run may take to go on after a fault.
 PATIENCE = 240.0
 FULL_SECONDS = 8.0
@@ -56,8 +57,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--faults", type=int, default=35)
-    parser.add_argument("--steps", type=int, default=360)
+    parser.add_argument("--faults", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=180)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=pathlib.Path)
     args = parser.parse_args()

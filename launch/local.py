@@ -57,19 +57,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "give --hosts and --devices-per-host of at least 1, --restarts of at least 0, and "
             "-- COMMAND"
         )
-    return run(command, args.hosts, args.devices_per_host, args.restarts)
+    twjax = [sys.executable, "-m", "twjax", *command]
+    return run(twjax, args.hosts, args.devices_per_host, args.restarts)
 
 
 def run(command: Sequence[str], hosts: int, devices: int, restarts: int = 0) -> int:
-    """Runs `twjax command` as `hosts` processes, again after failures up to `restarts` times."""
+    """Runs a command as `hosts` processes, again after failures up to `restarts` times."""
     asked = _listen()
     again = {STOP_CODE: str(STOPPED)} if restarts else {}
     pause = FIRST_PAUSE
     for left in range(restarts, -1, -1):
         began = time.monotonic()
-        code = together(
-            [sys.executable, "-m", "twjax", *command], environments(hosts, devices, **again), asked
-        )
+        code = together(command, environments(hosts, devices, **again), asked)
         if asked or not left or code == 0:
             break
         if time.monotonic() - began >= 10 * pause:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from tests import tiny
+from tests import faulty, tiny
 from tests.test_training_watchdog import host
 from twjax import storage
 from twjax.config import Checkpoint, ConfigError, Mesh
@@ -316,8 +316,54 @@ def test_four_hosts_take_the_newest_step_that_each_place_of_the_mesh_has(tmp_pat
     }
 
 
-SLICES = ["Run.steps = 60", "Run.log_every = 1", "Checkpoint.every = 24", "Mesh.slice = 2"]
 LOCAL = ["Checkpoint.local_every = 4", "Checkpoint.local_directory = '{ram}'"]
+# A run that is gone at its 8th step, when what it keeps of the 4th one is written.
+GONE = """
+import os, sys, time
+from twjax.training import program
+from twjax.cli import main
+
+batches = program.batches
+
+def some(*arguments, **options):
+    for number, batch in enumerate(batches(*arguments, **options)):
+        if number == 7:
+            time.sleep(2)
+            os._exit(9)
+        yield batch
+
+program.batches = some
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_has_only_these_goes_back_to_its_beginning(tmp_path):
+    path = faulty.write_config(tmp_path)
+    short = ["Run.steps = 14", "Checkpoint.every = 12"]
+    alone, run_dir = tmp_path / "alone", tmp_path / "run"
+    faulty.train(path, alone, *short)
+    local = [*short, *(binding.format(ram=tmp_path / "ram") for binding in LOCAL)]
+    done = subprocess.run(
+        [sys.executable, "-c", GONE, *faulty.command(path, run_dir, local)],
+        env=tiny.environment(),
+        cwd=tiny.REPO,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 9, done.stderr
+    faulty.train(path, run_dir, *local)
+    events = faulty.events(run_dir, "start", "resume", "roll_back", "finish")
+    assert [(event["event"], event["step"]) for event in events] == [
+        ("start", 0), ("resume", 4), ("roll_back", 0), ("finish", 14),
+    ]  # fmt: skip
+    assert faulty.events(alone, "roll_back")[0]["skip"] == events[2]["skip"]
+    assert tiny.losses(run_dir) == tiny.losses(alone)
+
+
+SLICES = ["Run.steps = 60", "Run.log_every = 1", "Checkpoint.every = 24", "Mesh.slice = 2"]
 
 
 def start(config, run_dir: pathlib.Path, bindings) -> subprocess.Popen[str]:

@@ -169,8 +169,7 @@ class _Program:
     def run_to_end(self) -> bool:
         """Trains, and goes back where the budget says so; returns whether the run is finished."""
         abstract = abstract_state(self.learner, self._optimizer(()), self.mesh, self.trained)
-        with self.clock.spend("restoring"):
-            restored = self._restore(abstract)
+        restored = self._restore(abstract) or self._first(abstract)
         start = restored.meta["step"]
         run, run_dir = self.run, self.run_dir
         if start > run.steps:
@@ -205,8 +204,7 @@ class _Program:
             self._finish_rollback()
             if self.first:
                 self.clock.back_to(run_dir, back)
-            with self.clock.spend("restoring"):
-                restored = self._restore_at(abstract, back)
+            restored = self._restore(abstract, back) or self._first(abstract)
         step = int(outcome.state.step)
         if self.first and outcome.stopped:
             ledger.append(run_dir, "stop", step, goodput=self.clock.record())
@@ -217,15 +215,15 @@ class _Program:
             self.local.remove()
         return not outcome.stopped
 
-    def _restore(self, abstract: TrainState) -> Restored:
-        """Returns what the run goes on from: the newest checkpoint of its hosts or its folder."""
-        if (local := self.local.restore(abstract)) is not None:
-            return Restored(*local)
-        return self.checkpoints.restore_latest(abstract) or self._first(abstract)
-
-    def _restore_at(self, abstract: TrainState, step: int) -> Restored:
-        kept = step in self.checkpoints.steps
-        return self.checkpoints.restore(abstract, step) if kept else self._first(abstract)
+    def _restore(self, abstract: TrainState, step: int | None = None) -> Restored | None:
+        """Reads a step's checkpoint, or the newest one of the run's hosts or its folder, if any."""
+        with self.clock.spend("restoring"):
+            if step is not None:
+                kept = step in self.checkpoints.steps
+                return self.checkpoints.restore(abstract, step) if kept else None
+            if (local := self.local.restore(abstract)) is not None:
+                return Restored(*local)
+            return self.checkpoints.restore_latest(abstract)
 
     def _course(self, history: History) -> Course:
         return self._open(history)[1]

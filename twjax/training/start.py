@@ -34,7 +34,8 @@ class Start:
     """Where a run's weights come from, as its ledger keeps it.
 
     `network` is theirs: `new_rows` are those that the run's has more. `keep_moments` reads a whole
-    state for step 0, given its shapes.
+    state for step 0, given its shapes. A run that has begun knows the record alone, and opens all
+    else by `again` if it has to go back to its beginning.
     """
 
     record: dict[str, Any]
@@ -45,6 +46,7 @@ class Start:
     new_rows: NewRows | None = None
     keep: Callable[[pathlib.Path], None] = lambda run_dir: None
     probe: dict[str, Any] | None = None
+    again: Callable[[], Start] | None = None
 
 
 def find_start(
@@ -62,10 +64,26 @@ def find_start(
     if begun and history.source is not None:
         record = dict(history.source)
 
-        def moved(*_: Any) -> Any:
-            raise RuntimeError("the run's own checkpoint was there a moment ago.")
+        def again() -> Start:
+            found = find_start(run, history, network, mesh, vocabulary, False, open_folder)
+            assert found is not None
+            then, now = ((r["directory"], r["step"]) for r in (record, found.record))
+            if then != now:
+                raise ConfigError(
+                    f"Run.init ({run.init!r}): this run goes back to its beginning, which was step "
+                    f"{then[1]} of {then[0]}, but step {now[1]} of {now[0]} is there now. Name the "
+                    f"step: Run.init = 'run:{then[0]}@{then[1]}'."
+                )
+            return found
 
-        return Start(record, record["rate"], network, moved, keep_moments=moved)
+        return Start(
+            record,
+            record["rate"],
+            network,
+            load=lambda: again().load(),
+            keep_moments=lambda abstract: again().keep_moments(abstract),
+            again=again,
+        )
     if run.init.startswith("hf:"):
         if open_folder is None:
             raise ConfigError(f"Run.init ({run.init!r}): nothing here opens Hugging Face folders.")
@@ -186,6 +204,8 @@ def first_state(
     `learner` is the run's network with its adapters.
     """
     mesh = abstract.step.sharding.mesh
+    if source is not None and source.again is not None:
+        source = source.again()
     if source is None:
         return init_state(declare(run.model), optimizer, mesh, run.seed, trained)
     if run.moments == "kept":
