@@ -146,7 +146,10 @@ def test_only_what_is_whole_logged_and_of_this_course_is_used(mesh, tmp_path, ca
         file.seek(40)
         file.write(b"\xff\x00\xff")
     assert newest() == [8]
-    assert "12: a local checkpoint is damaged (shards.bin: other bytes" in capsys.readouterr().err
+    assert (
+        "12: a local checkpoint is damaged and isn't used (shards.bin: other bytes"
+        in capsys.readouterr().err
+    )
     # Of a kill in a save.
     (folder / "8").rename(folder / "8.partial")
     assert newest() == [] and not (folder / "8.partial").exists()

@@ -261,7 +261,7 @@ class LocalCheckpoints:
         except (OSError, ValueError) as error:
             wrong, index = str(error), {}
         if wrong:
-            say(f"{folder}: a local checkpoint is damaged ({wrong}); its peers' is used.")
+            say(f"{folder}: a local checkpoint is damaged and isn't used ({wrong}).")
             return None
         here = self._place()
         same = index["course"] == course and index["mesh"] == here["mesh"]
