@@ -165,6 +165,22 @@ def test_a_run_that_may_roll_back_evaluates_what_it_saves(base):
         config.load(Run, [base], [*bindings, "Checkpoint.every = 3"])
 
 
+def test_what_hosts_keep_of_their_own_changes_no_result(base):
+    bindings = (
+        "Run.budget = @Budget()",
+        "Budget.allowed = {'b': 0.1}",
+        "Budget.replay = {'b': 'b'}",
+        "Budget.beyond = 'roll_back'",
+        "Evaluation.every = 6",
+        "Checkpoint.every = 12",
+    )
+    local = ("Checkpoint.local_every = 4", "Checkpoint.local_directory = '/dev/shm/twjax'")
+    old = config.load(Run, [base], bindings).value
+    assert config.other_results(old, config.load(Run, [base], [*bindings, *local]).value) == []
+    keep = config.load(Run, [base], [*bindings, "Checkpoint.keep = 2"]).value
+    assert [change.path for change in config.other_results(old, keep)] == ["checkpoint.keep"]
+
+
 def test_one_load_leaves_nothing_for_the_next(base):
     config.load(Run, [base], ["Run.steps = 77"])
     assert config.load(Run, [base]).value.steps == 12

@@ -82,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
 
         return end_ids(run_dir)
 
-    train(
+    stopped = distributed.stop_code()
+    finished = train(
         loaded,
         run_dir,
         lambda *parts: Watch(*parts, run_dir=run_dir, config=args.config, end_ids=ends),
@@ -91,4 +92,4 @@ def run(args: argparse.Namespace) -> int:
         open_folder=open_folder,
         branch_from=args.branch_from,
     )
-    return 0
+    return 0 if finished else stopped

@@ -99,6 +99,10 @@ class Checkpoint:
     Those of multiples of `keep_every` stay for ever, and the `keep_best` ones with the least mean
     bits per byte of `best_tasks`. Every `export_every` steps the weights alone, with their average
     where there is one, are written beside the checkpoints, and stay.
+
+    Every `local_every` steps each host also keeps its own part of the state in `local_directory` of
+    its machine, a RAM disk: after a failure the run goes on from there, and what a host has lost
+    comes from another slice or data replica.
     """
 
     every: int
@@ -107,6 +111,8 @@ class Checkpoint:
     keep_best: int = 0
     best_tasks: tuple[str, ...] = ()
     export_every: int | None = None
+    local_every: int | None = None
+    local_directory: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("every", "keep"):
@@ -131,6 +137,22 @@ class Checkpoint:
         require(
             len(set(self.best_tasks)) == len(self.best_tasks),
             "Checkpoint.best_tasks names a task twice.",
+        )
+        require(
+            (self.local_every is None) == (self.local_directory is None),
+            f"Checkpoint.local_every ({self.local_every}) and Checkpoint.local_directory "
+            f"({self.local_directory!r}) need each other: how often, and in which folder of each "
+            "host.",
+        )
+        require(
+            self.local_every is None or 1 <= self.local_every < self.every,
+            f"Checkpoint.local_every ({self.local_every}) must be at least 1 and less than "
+            f"Checkpoint.every ({self.every}).",
+        )
+        require(
+            self.local_directory is None or self.local_directory.startswith("/"),
+            f"Checkpoint.local_directory ({self.local_directory!r}) must be an absolute path of "
+            "each host, such as '/dev/shm/twjax'.",
         )
 
     def check(self, evaluation: Evaluation) -> None:

@@ -158,11 +158,21 @@ def _answer(look: Look, before: Look | None) -> tuple[str, Sign | None]:
     return text, sign
 
 
+def _kept(record: Mapping[str, Any]) -> str:
+    """Returns whose memory the state came from, where it wasn't the run's folder."""
+    local = record.get("local")
+    if not isinstance(local, dict):
+        return ""
+    peers = local.get("peers")
+    lost = ", ".join(map(str, peers)) if isinstance(peers, list) else ""
+    return " from what its hosts kept" + (f" (host {lost} from the others)" if lost else "")
+
+
 def _told(kind: str, record: Mapping[str, Any]) -> tuple[str, Sign | None]:
     if kind == "start":
         return f"the run begins {_origin(record)}{_machine(record)}", None
     if kind == "resume":
-        return f"the run goes on{_machine(record)}{_changes(record)}", "resume"
+        return f"the run goes on{_kept(record)}{_machine(record)}{_changes(record)}", "resume"
     if kind == "stop":
         return "asked to stop; the state is saved", None
     if kind == "finish":

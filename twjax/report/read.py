@@ -198,6 +198,8 @@ def _seconds(train: Steps, ledger: list[dict[str, Any]]) -> tuple[tuple[int, Any
         values = record.get("seconds")
         if not _is_step(step) or not isinstance(values, dict):
             continue
+        # Older logs count it as starting.
+        values = {"restoring": 0.0} | values
         known = {cause: number(values.get(cause)) for cause in CAUSES}
         if all(math.isfinite(value) and value >= 0 for value in known.values()):
             found.append((step, known))

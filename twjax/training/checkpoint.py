@@ -80,10 +80,20 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self._manager.close()
-        if self._weights is not None:
-            self._weights.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # Of a loss all processes know.
+        alone = error is not None and not isinstance(error, FloatingPointError)
+        if alone and jax.process_count() > 1:
+            # A save in the background waits for the others, which know nothing of an error of this
+            # one and may wait for it in turn.
+            return
+        try:
+            self._manager.close()
+            if self._weights is not None:
+                self._weights.close()
+        except Exception as late:
+            if error is None:
+                raise self._save_error(late) from late
 
     @property
     def steps(self) -> list[int]:

@@ -17,8 +17,9 @@ from twjax.training.watchdog import Watchdog
 
 # Seconds of which the sum is the time since the first start: steps that count; compiling them;
 # waiting for rows; saves and evaluations that steps waited for; from a process's start to its
-# first step; what was done again after a kill or a rollback; without a process. What passes between
-# a process's last word in the log and its end counts as down.
+# first step; reading the checkpoint that it goes on from, of the run's folder or of its hosts; what
+# was done again after a kill or a rollback; without a process. What passes between a process's last
+# word in the log and its end counts as down.
 CAUSES = (
     "stepping",
     "compiling",
@@ -26,13 +27,14 @@ CAUSES = (
     "saving",
     "evaluating",
     "starting",
+    "restoring",
     "lost",
     "down",
 )
 # What is done again by a run that goes back.
 _AGAIN = ("stepping", "reading", "saving", "evaluating")
 # A step may wait as long as it takes for these.
-_PAUSES = ("compiling", "saving", "evaluating")
+_PAUSES = ("compiling", "saving", "evaluating", "restoring")
 
 
 class Clock:

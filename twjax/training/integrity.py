@@ -147,23 +147,45 @@ def _compare(folder: pathlib.Path, process: int, processes: int) -> Verdict:
     files = _read_sums(folder)
     if files is None:
         return Verdict(Trust.UNSURE, f"{FILE} is damaged")
-    parts: list[tuple[str, _Part, str]] = []
-    for name, known in files.items():
-        path = folder / name
-        if not path.is_file():
-            return Verdict(Trust.DAMAGED, f"{name} is missing")
-        if (size := path.stat().st_size) != known["bytes"]:
-            return Verdict(Trust.DAMAGED, f"{name}: {size:,} bytes instead of {known['bytes']:,}")
-        parts += [
-            (name, part, sha256)
-            for part, sha256 in zip(_parts(path, size), known["sha256"], strict=True)
-        ]
+    parts = _expected(folder, files)
+    if isinstance(parts, str):
+        return Verdict(Trust.DAMAGED, parts)
     if wrong := _differing(parts[process::processes], sum(f["bytes"] for f in files.values())):
         return Verdict(Trust.DAMAGED, wrong)
     if promised != PROMISE or not (folder / MARKER).is_file():
         damaged = COMMIT if promised != PROMISE else MARKER
         return Verdict(Trust.UNSURE, f"the mark of its commit ({damaged}) is missing or damaged")
     return Verdict(Trust.WHOLE)
+
+
+def differs(folder: pathlib.Path) -> str:
+    """Returns what is wrong with the files of a folder of this process alone; "" where nothing is.
+
+    Raises OSError where they can't be read.
+    """
+    files = _read_sums(folder)
+    if files is None:
+        return f"{FILE} is damaged"
+    parts = _expected(folder, files)
+    return parts if isinstance(parts, str) else _differing(parts, 0)
+
+
+def _expected(
+    folder: pathlib.Path, files: dict[str, dict[str, Any]]
+) -> list[tuple[str, _Part, str]] | str:
+    """Returns the parts of a folder's files with their sums, or what is wrong with the files."""
+    parts: list[tuple[str, _Part, str]] = []
+    for name, known in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if (size := path.stat().st_size) != known["bytes"]:
+            return f"{name}: {size:,} bytes instead of {known['bytes']:,}"
+        parts += [
+            (name, part, sha256)
+            for part, sha256 in zip(_parts(path, size), known["sha256"], strict=True)
+        ]
+    return parts
 
 
 def _differing(parts: Iterable[tuple[str, _Part, str]], total: int) -> str:

@@ -12,6 +12,7 @@ import jax
 from twjax.config import Run
 from twjax.progress import Progress
 from twjax.training.checkpoint import Checkpoints
+from twjax.training.emergency import LocalCheckpoints
 from twjax.training.faults import StopSignal
 from twjax.training.goodput import Clock
 from twjax.training.metrics import MetricsLog
@@ -65,6 +66,7 @@ def train_loop(
     evaluate: Callable[[Any, int], list[dict[str, Any]]],
     answer: Callable[[int, list[dict[str, Any]]], Answer],
     checkpoints: Checkpoints,
+    local: LocalCheckpoints | None = None,
     metrics: MetricsLog,
     retreat: Callable[[], Back | None] = lambda: None,
     clock: Clock | None = None,
@@ -93,10 +95,10 @@ def train_loop(
             clock.watchdog.dispatched(values["loss"])
         metrics.train(step, values)
 
-    def save(step: int) -> None:
+    def save(step: int, to: Checkpoints | LocalCheckpoints) -> None:
         began = time.perf_counter()
         with clock.spend("saving"):
-            checkpoints.save(state, step, {"step": step, "tokens": metrics.tokens})
+            to.save(state, step, {"step": step, "tokens": metrics.tokens})
         metrics.pause(time.perf_counter() - began)
 
     def left(back: Back) -> Outcome:
@@ -159,12 +161,17 @@ def train_loop(
                     # What was read ahead belongs to the way before.
                     stream.close()
                     way, stream = answered, answered.batches(step)
-            if step % save_every == 0 or step == run.steps or stopped or halt:
+            ends = step == run.steps or stopped or halt is not None
+            near = local if local is not None and local.due(step) and not ends else None
+            if near is not None or step % save_every == 0 or ends:
                 metrics.flush()
                 # Whoever asked to stop may not wait either: resuming goes back then.
                 if not stopped and (back := retreat()):
                     return left(back)
-                save(step)
+            if near is not None:
+                save(step, near)
+            if step % save_every == 0 or ends:
+                save(step, checkpoints)
             if stopped or halt:
                 break
         with clock.spend("saving"):

@@ -10,6 +10,7 @@ import jax
 
 from twjax.config import ConfigError, Reading, Run, compare, load
 from twjax.config.vocab_size import check_vocab_size
+from twjax.data.loader import Readers
 from twjax.data.mixture import ORDER
 from twjax.data.rows import RowReader
 from twjax.parallel.sharding import batch_shards
@@ -44,6 +45,17 @@ def check_config(run: Run, run_dir: pathlib.Path, allow_change: bool) -> list[An
     for change in changes if jax.process_index() == 0 else ():
         say(f"changed since the run began:\n{change}")
     return changes
+
+
+def fingerprints(run: Run, readers: Readers) -> dict[str, str]:
+    """Returns the fingerprint of each task's rows: TASK, or TASK@LENGTH of another length."""
+    return {
+        reader.info.task + ("" if length == run.data.seq_len else f"@{length}"): (
+            reader.info.fingerprint
+        )
+        for length, some in readers.items()
+        for reader in some.values()
+    }
 
 
 def check_reading(

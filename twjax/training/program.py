@@ -28,6 +28,7 @@ from twjax.training.bad_steps import BadSteps
 from twjax.training.base import FrozenBase, Taught, base_of
 from twjax.training.budget import Look
 from twjax.training.checkpoint import Checkpoints, Restored
+from twjax.training.emergency import LocalCheckpoints
 from twjax.training.goodput import Clock
 from twjax.training.guard import guarded
 from twjax.training.history import History
@@ -42,19 +43,14 @@ from twjax.training.preflight import (
     check_config,
     check_reading,
     check_vocabulary,
+    fingerprints,
     is_complete,
 )
 from twjax.training.schedule import Rate, scaled
 from twjax.training.senders import Senders
 from twjax.training.source import Source, run_schedule
-from twjax.training.start import OpenFolder, check_loss, find_start
-from twjax.training.state import (
-    TrainState,
-    abstract_state,
-    init_state,
-    state_shardings,
-    with_params,
-)
+from twjax.training.start import OpenFolder, find_start, first_state
+from twjax.training.state import TrainState, abstract_state
 from twjax.training.steering import Steering
 from twjax.training.step import make_train_step
 from twjax.training.teach import open_tops
@@ -114,6 +110,7 @@ class _Program:
         self.first = jax.process_index() == 0
         self.senders = Senders(run_dir, self.run.tracking if self.first else None)
         self.mesh = make_mesh(self.run.mesh)
+        self.local = LocalCheckpoints(run_dir, self.run.checkpoint, self.mesh)
         self.changes: list[Any] = []
         self.clock = Clock()
 
@@ -129,6 +126,7 @@ class _Program:
             multihost_utils.sync_global_devices("history")
         self._finish_rollback()
         steps = self.checkpoints.steps
+        steps += self.local.look(steps[-1] if steps else 1)
         trunk = self.history.branch
         begun = bool(steps) or trunk is not None
         step = steps[-1] if steps else trunk["step"] if trunk else 0
@@ -152,13 +150,7 @@ class _Program:
         check_vocabulary(run, every)
         self.vocabulary = every[0].info.vocabulary["sha256"]
         self.watch = self.make_watch(run, self.network, mesh, self.vocabulary)
-        self.caches = self.watch.caches | {
-            reader.info.task + ("" if length == run.data.seq_len else f"@{length}"): (
-                reader.info.fingerprint
-            )
-            for length, some in self.readers.items()
-            for reader in some.values()
-        }
+        self.caches = self.watch.caches | fingerprints(run, self.readers)
         if begun:
             check_caches(run_dir, self.caches, self.allow_change)
         self.source = find_start(
@@ -178,7 +170,7 @@ class _Program:
     def run_to_end(self) -> bool:
         """Trains, and goes back where the budget says so; returns whether the run is finished."""
         abstract = abstract_state(self.learner, self._optimizer(()), self.mesh, self.trained)
-        restored = self.checkpoints.restore_latest(abstract) or self._first(abstract)
+        restored = self._restore(abstract) or self._first(abstract)
         self.checkpoints.make_up(restored)
         start = restored.meta["step"]
         run, run_dir = self.run, self.run_dir
@@ -191,6 +183,7 @@ class _Program:
             if self.first:
                 say(f"{run_dir}: all {run.steps} steps are done.")
                 finish(run_dir, start)
+            self.local.remove()
             return True
         if self.first:
             self.clock.take_up(run_dir, start)
@@ -213,15 +206,26 @@ class _Program:
             self._finish_rollback()
             if self.first:
                 self.clock.back_to(run_dir, back)
-            kept = back in self.checkpoints.steps
-            restored = self.checkpoints.restore(abstract, back) if kept else self._first(abstract)
+            restored = self._restore(abstract, back) or self._first(abstract)
         step = int(outcome.state.step)
         if self.first and outcome.stopped:
             ledger.append(run_dir, "stop", step, goodput=self.clock.record())
             say(f"Asked to stop: step {step} is saved; the same command goes on from there.")
         elif self.first:
             finish(run_dir, step, goodput=self.clock.record())
+        if not outcome.stopped:
+            self.local.remove()
         return not outcome.stopped
+
+    def _restore(self, abstract: TrainState, step: int | None = None) -> Restored | None:
+        """Reads a step's checkpoint, or the newest one of the run's hosts or its folder, if any."""
+        with self.clock.spend("restoring"):
+            if step is not None:
+                kept = step in self.checkpoints.steps
+                return self.checkpoints.restore(abstract, step) if kept else None
+            if (local := self.local.restore(abstract)) is not None:
+                return Restored(*local)
+            return self.checkpoints.restore_latest(abstract)
 
     def _course(self, history: History) -> Course:
         return self._open(history)[1]
@@ -267,26 +271,13 @@ class _Program:
         """Returns what a run begins with: its own first state, or its trunk's checkpoint."""
         trunk = self.history.branch
         if trunk is None:
-            return Restored(self._first_state(abstract), {"step": 0, "tokens": 0})
+            optimizer = self._optimizer(())
+            state = first_state(
+                self.run, self.source, abstract, self.learner, optimizer, self.trained
+            )
+            return Restored(state, {"step": 0, "tokens": 0})
         with Checkpoints(pathlib.Path(trunk["from"])) as others:
             return others.restore(abstract, trunk["step"])
-
-    def _first_state(self, abstract: TrainState) -> TrainState:
-        """Returns the state before step 1 of a run that begins."""
-        run, source = self.run, self.source
-        optimizer = self._optimizer(())
-        if source is None:
-            return init_state(self.network, optimizer, self.mesh, run.seed, self.trained)
-        if run.moments == "kept":
-            return source.keep_moments(abstract)
-        params = source.load()
-        if source.probe is not None:
-            check_loss(run, source.network, params, source, self.mesh)
-        if source.new_rows is not None:
-            params = source.new_rows.add(params, self.network.specs, self.mesh)
-        params = adapters.begin(self.learner, params, self.mesh, run.seed)
-        shardings = state_shardings(self.learner, optimizer, self.mesh, self.trained)
-        return with_params(optimizer, params, shardings, self.trained)
 
     def _note(self, start: int) -> None:
         """Writes into the ledger how the run starts or goes on.
@@ -299,6 +290,7 @@ class _Program:
             details = {"reading": self.run.reading.record(), "reading_from": 0}
         elif self.changed is not None:
             details = {"reading": self.run.reading.record(), "reading_from": self.changed}
+        details |= self.local.record()
         ledger.append(
             self.run_dir,
             "resume" if start else "start",
@@ -323,6 +315,7 @@ class _Program:
             if self.first:
                 set_aside(self.run_dir, to, self.history.rollbacks)
             self.checkpoints.remove_after(to)
+            self.local.remove_after(to)
             if self.first:
                 # After the log: it is a rollback's last word that nothing of it is left there.
                 ledger.append(self.run_dir, "rolled_back", to)
@@ -357,6 +350,7 @@ class _Program:
             seconds=self.clock.seconds,
         )
         self.anew = False
+        self.local.begin(start)
         self.senders.start()
 
         def way(step_fn: StepFn | None = None) -> Way:
@@ -436,6 +430,7 @@ class _Program:
                 evaluate=self.evaluate,
                 answer=answer,
                 checkpoints=self.checkpoints,
+                local=self.local,
                 metrics=metrics,
                 retreat=retreat,
                 clock=self.clock,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from twjax.config import ConfigError, Run, compare
+from twjax.models import adapters
 from twjax.models.attention import choose_attention
 from twjax.models.network import AnyNetwork
 from twjax.models.network import network as declare
@@ -22,7 +23,8 @@ from twjax.training.checkpoint import Checkpoints
 from twjax.training.history import History
 from twjax.training.new_rows import NewRows, find_new_rows
 from twjax.training.source import Origin, Source
-from twjax.training.state import TrainState
+from twjax.training.state import TrainState, init_state, state_shardings, with_params
+from twjax.training.trained import Trained
 
 # Opens the folder that "hf:DIR" names.
 OpenFolder = Callable[[str], Origin]
@@ -207,3 +209,30 @@ def check_loss(run: Run, network: Any, params: Any, source: Start, mesh: jax.sha
         )
     if jax.process_index() == 0:
         say(f"loss on fixed tokens {loss:.4f}, at conversion {source.probe['loss']:.4f}")
+
+
+def first_state(
+    run: Run,
+    source: Start | None,
+    abstract: TrainState,
+    learner: AnyNetwork,
+    optimizer: optax.GradientTransformation,
+    trained: Trained,
+) -> TrainState:
+    """Returns the state before step 1 of a run that begins.
+
+    `learner` is the run's network with its adapters.
+    """
+    mesh = abstract.step.sharding.mesh
+    if source is None:
+        return init_state(declare(run.model), optimizer, mesh, run.seed, trained)
+    if run.moments == "kept":
+        return source.keep_moments(abstract)
+    params = source.load()
+    if source.probe is not None:
+        check_loss(run, source.network, params, source, mesh)
+    if source.new_rows is not None:
+        params = source.new_rows.add(params, declare(run.model).specs, mesh)
+    params = adapters.begin(learner, params, mesh, run.seed)
+    shardings = state_shardings(learner, optimizer, mesh, trained)
+    return with_params(optimizer, params, shardings, trained)
