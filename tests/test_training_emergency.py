@@ -366,6 +366,38 @@ def test_a_run_that_has_only_these_goes_back_to_its_beginning(tmp_path):
     assert tiny.losses(run_dir) == tiny.losses(alone)
 
 
+# A run that is gone at its 5th step, with a checkpoint of the 4th one that isn't whole.
+CUT_OFF = (
+    GONE.replace("number == 7", "number == 4")
+    .replace("os._exit(9)", "shutil.rmtree(sys.argv[4] + '/checkpoints/4'); os._exit(9)")
+    .replace("import os,", "import os, shutil,")
+)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_was_cut_off_is_written_from_what_is_kept(config, tmp_path):
+    run_dir = tmp_path / "run"
+    local = ["Checkpoint.every = 4", "Checkpoint.local_every = 2", LOCAL[1]]
+    words = ["train", str(config), "--run-dir", str(run_dir)]
+    for binding in (*local, "Run.log_every = 1"):
+        words += ["--set", binding.format(ram=tmp_path / "ram")]
+    done = subprocess.run(
+        [sys.executable, "-c", CUT_OFF, *words],
+        env=tiny.environment(),
+        cwd=tiny.REPO,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 9, done.stderr
+    done = tiny.twjax(*words)
+    assert done.returncode == 0, done.stderr
+    [event] = faulty.events(run_dir, "resume")
+    assert event["step"] == 4 and event["local"] == {"peers": []}
+    assert sorted(int(p.name) for p in (run_dir / "checkpoints").iterdir()) == [4, 8, 12]
+
+
 SLICES = ["Run.steps = 60", "Run.log_every = 1", "Checkpoint.every = 24", "Mesh.slice = 2"]
 
 

@@ -196,6 +196,7 @@ class _Program:
             params = None if start else restored.state.params
             record, opened = self.source.record, self.open_folder
             self.kept = self.base.begin(run, params, record, self.vocabulary, opened)
+        self._save_missing(restored)
         while True:
             outcome = self._go(restored)
             back = outcome.back
@@ -226,6 +227,13 @@ class _Program:
             if (local := self.local.restore(abstract)) is not None:
                 return Restored(*local)
             return self.checkpoints.restore_latest(abstract)
+
+    def _save_missing(self, restored: Restored) -> None:
+        """Saves what the run's hosts had kept of a step whose checkpoint a kill cut off."""
+        step = restored.meta["step"]
+        regular = step % self.run.checkpoint.every == 0
+        if self.local.record() and regular and step not in self.checkpoints.settled():
+            self.checkpoints.save(restored.state, step, restored.meta)
 
     def _course(self, history: History) -> Course:
         return self._open(history)[1]
