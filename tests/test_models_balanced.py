@@ -1,0 +1,169 @@
+"""Attention over rows that several devices share equals attention over whole rows."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from twjax.config import Mesh, Model
+from twjax.models import attention
+from twjax.models.attention import Form
+from twjax.models.balanced import balance, balanced_order, devices_a_row, natural
+from twjax.models.decoder import Network
+from twjax.models.spec import init_weights
+from twjax.parallel.mesh import make_mesh
+from twjax.parallel.sharding import batch_sharding, weight_shardings
+from twjax.parallel.tpu import Tiles
+from twjax.training.loss import next_token_loss
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 64,
+    "embed_dim": 16,
+    "num_layers": 3,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+    "head_dim": 8,
+    "mlp_dim": 32,
+}
+MODELS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "gemma": {"query_scale": 0.5, "attention_softcap": 5.0, "window": 20, "qk_norm": True,
+              "window_pattern": ("local", "global"), "logits_softcap": 10.0},
+    "alibi": {"positions": "alibi", "num_kv_heads": 4},
+    "learned": {"positions": "learned", "max_positions": 128},
+}  # fmt: skip
+
+
+def packed(rng: np.random.Generator, count: int, length: int) -> dict[str, np.ndarray]:
+    """Returns rows of four documents, cut anywhere, and padding."""
+    cuts = np.sort(rng.integers(1, length - 8, (count, 3)), axis=1)
+    place = np.arange(length)[None, :, None]
+    segment_ids = 1 + (place >= cuts[:, None, :]).sum(-1)
+    segment_ids[:, length - 7 :] = 0
+    return {
+        "tokens": rng.integers(0, 64, (count, length)).astype(np.int32),
+        "segment_ids": segment_ids.astype(np.int32),
+        "loss_weights": (segment_ids > 0).astype(np.uint8),
+    }
+
+
+def loss_and_gradients(model: dict[str, Any], mesh: Mesh, devices: int, length: int, kind: Any):
+    """Returns the loss of two packed rows and its gradients, with all weights drawn alike."""
+    network = Network.create(Model(**model))
+    params = init_weights(network.specs, jax.random.key(0))
+    # Attention that isn't flat.
+    params["layers"]["q"] *= 20.0
+    batch = packed(np.random.default_rng(1), 2, length)
+    over = make_mesh(mesh, jax.devices()[:devices])
+
+    def total(params, batch):
+        hidden = network.hidden(
+            params, batch["tokens"], batch["segment_ids"], dtype=jnp.float32, kind=kind, saved=()
+        )
+        head = network.head(params, jnp.float32)
+        return next_token_loss(
+            hidden, head, batch["tokens"], batch["loss_weights"], vocab_size=64, chunks=4
+        )
+
+    with jax.set_mesh(over):
+        where = weight_shardings(network.specs, over)
+        params = jax.device_put(params, where)
+        batch = jax.device_put(batch, batch_sharding(over))
+        function = jax.jit(jax.value_and_grad(total, has_aux=True), out_shardings=(None, where))
+        (loss, sums), grads = function(params, batch)
+        return float(loss), jax.device_get(sums), jax.device_get(grads)
+
+
+def agree(found: Any, expected: Any, tolerance: float) -> None:
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-6)
+    for a, b in zip(jax.tree.leaves(found[2]), jax.tree.leaves(expected[2]), strict=True):
+        np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max())
+
+
+@functools.cache
+def alone(family: str):
+    return loss_and_gradients(SMALL | MODELS[family], Mesh(fsdp=1), 1, 128, "reference")
+
+
+@pytest.mark.parametrize(
+    ("family", "mesh", "devices"),
+    [
+        ("llama", Mesh(fsdp=1, context=2), 2),
+        ("llama", Mesh(fsdp=2, context=4), 8),
+        ("gemma", Mesh(data=2, fsdp=1, context=2, tensor=2), 8),
+        pytest.param("gemma", Mesh(fsdp=1, context=8), 8, marks=pytest.mark.slow),
+        ("alibi", Mesh(fsdp=1, context=4, tensor=2), 8),
+        ("learned", Mesh(slice=2, fsdp=1, context=4), 8),
+    ],
+    ids=lambda x: x if isinstance(x, str) else None,
+)
+def test_loss_and_gradients_are_those_of_one_device(family, mesh, devices):
+    found = loss_and_gradients(SMALL | MODELS[family], mesh, devices, 128, "reference")
+    agree(found, alone(family), 1e-5)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 4, 8])
+def test_rows_come_into_balanced_order_and_back(parts):
+    length = 48
+    order = balanced_order(length, parts)
+    assert sorted(order) == list(range(length))
+    width = length // (2 * parts)
+    held = order.reshape(parts, 2, width)
+    for device, (early, late) in enumerate(held):
+        assert early[0] == device * width and late[0] == length - (device + 1) * width
+        assert (np.diff(early) == 1).all() and (np.diff(late) == 1).all()
+    with jax.set_mesh(make_mesh(Mesh(fsdp=1, context=parts), jax.devices()[:parts])):
+        x = np.arange(2 * length * 3).reshape(2, length, 3)
+        moved = jax.jit(lambda x: balance(x, parts))(x)
+        np.testing.assert_array_equal(moved, x[:, order])
+        np.testing.assert_array_equal(jax.jit(lambda x: natural(x, parts))(moved), x)
+        assert devices_a_row(length) == parts
+        assert devices_a_row(length + 1) == 1
+
+
+FORMS = {
+    "plain": Form(0.3),
+    "window": Form(0.3, window=50),
+    "softcap": Form(0.3, softcap=2.0, window=300),
+    "alibi": Form(0.3, alibi=True),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("form", "parts"), [*[(form, 2) for form in FORMS], ("window", 4)])
+def test_the_kernel_and_its_gradients_equal_the_reference(form, parts):
+    """Documents end within chunks; tiles of queries are smaller than a chunk in one pass."""
+    S, N, K, H = 256 * parts, 2, 1 if form != "alibi" else 2, 128
+    keys = jax.random.split(jax.random.key(0), 4)
+    q, k, v, out = (
+        jax.random.normal(key, (1, S, heads, H))
+        for key, heads in zip(keys, (N, K, K, N), strict=True)
+    )
+    segments = jnp.asarray(np.repeat([1, 2, 3, 0], [100, S - 150, 40, 10])[None])
+    out = jnp.where(segments[..., None, None] > 0, out, 0.0)
+    order = balanced_order(S, parts)
+
+    def results(attend, q, k, v, out):
+        function = jax.value_and_grad(lambda *qkv: jnp.sum(attend(*qkv) * out), argnums=(0, 1, 2))
+        return jax.jit(function)(q, k, v)
+
+    expected, slopes = results(
+        lambda *qkv: attention.attend(*qkv, segments, "reference", FORMS[form]), q, k, v, out
+    )
+    tiles = Tiles(forward=256, queries=128, keys=256, compute=128)
+    attend = functools.partial(attention._splash, tiles=tiles, interpret=True, parts=parts)
+    mesh = make_mesh(Mesh(fsdp=1, context=parts, tensor=K), jax.devices()[: parts * K])
+    with jax.set_mesh(mesh):
+        found, balanced = results(
+            lambda *qkv: attend(*qkv, segments, FORMS[form]),
+            *(x[:, order] for x in (q, k, v, out)),
+        )
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    for a, b in zip(balanced, slopes, strict=True):
+        np.testing.assert_allclose(a, b[:, order], atol=3e-4, rtol=1e-3)
