@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -10,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from twjax.config import Mesh, Model
+from tests import tiny
+from twjax.config import ConfigError, Mesh, Model, Run, load
 from twjax.models import attention
 from twjax.models.attention import Form
 from twjax.models.balanced import balance, balanced_order, devices_a_row, natural
@@ -20,6 +22,7 @@ from twjax.parallel.mesh import make_mesh
 from twjax.parallel.sharding import batch_sharding, weight_shardings
 from twjax.parallel.tpu import Tiles
 from twjax.training.loss import next_token_loss
+from twjax.training.preflight import check_batch
 
 SMALL: dict[str, Any] = {
     "vocab_size": 64,
@@ -167,3 +170,107 @@ def test_the_kernel_and_its_gradients_equal_the_reference(form, parts):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     for a, b in zip(balanced, slopes, strict=True):
         np.testing.assert_allclose(a, b[:, order], atol=3e-4, rtol=1e-3)
+
+
+def refused(run: Run, mesh: Mesh, devices: int, **changes: Any) -> str:
+    run = dataclasses.replace(run, **changes)
+    with pytest.raises(ConfigError) as error:
+        check_batch(run, make_mesh(mesh, jax.devices()[:devices]))
+    return str(error.value)
+
+
+def test_lengths_that_can_not_be_shared_are_refused_before_any_work(tmp_path):
+    run = load(Run, [tiny.write_config(tmp_path)]).value
+    check_batch(run, make_mesh(Mesh(fsdp=2, context=4)))
+    message = refused(
+        run, Mesh(fsdp=1, context=4), 4, step=dataclasses.replace(run.step, loss_chunks=16)
+    )
+    assert "Data.seq_len (32 from step 0 on) must be a multiple of 64" in message
+    assert "Mesh.context = 4" in message and "(Step.loss_chunks)" in message
+    assert "Take 64" in message
+    data = dataclasses.replace(run.data, seq_len_stages=((6, 36),))
+    message = refused(run, Mesh(fsdp=1, context=8), 8, data=data)
+    assert "Data.seq_len_stages (36 from step 6 on) must be a multiple of 16" in message
+    # Two lengths of an encoder-decoder's rows: attention has them whole.
+    model = dataclasses.replace(run.model, encoder_layers=1, positions="relative", num_kv_heads=4)
+    data = dataclasses.replace(run.data, seq_len=(36, 32))
+    both = dataclasses.replace(run, model=model, data=data)
+    check_batch(both, make_mesh(Mesh(fsdp=2, context=4)))
+    assert "must be a multiple of 8" in refused(both, Mesh(fsdp=1, context=8), 8)
+
+
+def tiles_of(info: Any, parts: int) -> np.ndarray:
+    """Returns how many tiles each device computes, of what the kernel knows of its mask."""
+    return (np.asarray(info.block_mask) > 0).reshape(parts, -1).sum(axis=1)
+
+
+@pytest.mark.parametrize("parts", [2, 4, 8])
+@pytest.mark.parametrize("window", [None, 4096])
+def test_every_device_computes_as_many_tiles(parts, window):
+    length, form = 131_072, Form(1.0, window=window)
+    kernel = attention._kernel(length, 4, 128, form, Tiles(2048, 1024, 8192, 1024), True, parts)
+    for info, rows in ((kernel.fwd_mask_info, 2048), (kernel.dkv_mask_info, 1024)):
+        found = tiles_of(info, parts)
+        # A row's first positions have less of a window behind them than all others.
+        assert found.max() - found.min() <= (1 if window is None else 4)
+        if window is None:
+            # Of tiles as large as this, half and the diagonal.
+            keys = 2048 if rows == 2048 else 8192
+            first = np.arange(length // rows) * rows
+            assert found.sum() == ((first + rows - 1) // keys + 1).sum()
+
+
+@pytest.mark.parametrize("window", [None, 300, 1000])
+def test_tiles_told_by_distances_are_those_of_the_whole_mask(window):
+    """In natural order, against JAX's own masks, which look at every position."""
+    from jax.experimental.pallas.ops.tpu import splash_attention as splash
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info as info
+
+    from twjax.models.balanced_mask import BalancedMask
+
+    whole = splash.CausalMask((1024, 1024))
+    if window is not None:
+        whole = splash.LocalMask((1024, 1024), window_size=(window - 1, 0), offset=0)
+
+    class Natural(BalancedMask):
+        q_sequence = np.arange(1024, dtype=np.int32)
+
+    for process in (info.process_mask, info.process_mask_dkv):
+        for shape in ((128, 256), (256, 128)):
+            expected, _ = process(splash.MultiHeadMask([whole]), shape)
+            found, _ = process(splash.MultiHeadMask([Natural(1024, 1, window)]), shape)
+            for name in ("data_next", "block_mask", "q_sequence"):
+                np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_keys_and_values_are_gathered_once_and_their_slopes_summed_once():
+    mesh = make_mesh(Mesh(fsdp=1, context=4, tensor=2))
+    x = jax.ShapeDtypeStruct((1, 1024, 4, 128), jnp.float32)
+    kv = jax.ShapeDtypeStruct((1, 1024, 2, 128), jnp.float32)
+    segments = jax.ShapeDtypeStruct((1, 1024), jnp.int32)
+
+    def attend(q, k, v, segments):
+        tiles = Tiles(128, 128, 1024, 128)
+        out = attention._splash(q, k, v, segments, Form(0.3), tiles, interpret=True, parts=4)
+        return jnp.sum(jnp.square(out))
+
+    def collectives(function):
+        with jax.set_mesh(mesh):
+            text = jax.jit(function).lower(x, kv, kv, segments).as_text()
+        names = ("all_gather", "reduce_scatter", "collective_permute", "all_reduce", "all_to_all")
+        return [text.count(f'"stablehlo.{name}"') for name in names]
+
+    assert collectives(attend) == [1, 0, 0, 0, 0]
+    assert collectives(jax.grad(attend, argnums=(0, 1, 2))) == [1, 1, 0, 0, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llama", "gemma", "alibi"])
+def test_what_a_tpu_computes_of_shared_rows_is_what_one_device_does(family, monkeypatch):
+    """The whole decoder with the kernel in its interpreter: loss and gradients of packed rows."""
+    monkeypatch.setattr(attention, "_splash", functools.partial(attention._splash, interpret=True))
+    model = SMALL | MODELS[family] | {"head_dim": 128, "num_layers": 2}
+    expected = loss_and_gradients(model, Mesh(fsdp=1), 1, 512, "reference")
+    tiles = Tiles(forward=128, queries=128, keys=256, compute=128)
+    found = loss_and_gradients(model, Mesh(fsdp=2, context=2, tensor=2), 8, 512, tiles)
+    agree(found, expected, 2e-3)

@@ -70,13 +70,20 @@ def choose_attention(kind: str, platform: str) -> Kind:
     return kind  # type: ignore[return-value]
 
 
-def parts_of(kind: Kind, length: int) -> int:
-    """Returns over how many devices the attention of this kind divides each row's queries."""
+def chunk_unit(kind: Kind) -> int | None:
+    """Returns what chunks of rows that devices share are multiples of; None: rows are taken whole.
+
+    `twjax.models.balanced` has the chunks.
+    """
     if kind == "reference":
-        return devices_a_row(length)
-    if kind == "splash" or isinstance(kind, Tiles):
-        return devices_a_row(length, SPLASH_COLUMNS)
-    return 1
+        return 1
+    return SPLASH_COLUMNS if kind == "splash" or isinstance(kind, Tiles) else None
+
+
+def parts_of(kind: Kind, length: int) -> int:
+    """Returns over how many devices attention of this kind divides the queries of a row."""
+    unit = chunk_unit(kind)
+    return 1 if unit is None else devices_a_row(length, unit)
 
 
 def attend(
