@@ -97,12 +97,12 @@ def alone(family: str):
 @pytest.mark.parametrize(
     ("family", "mesh", "devices"),
     [
-        ("llama", Mesh(fsdp=1, context=2), 2),
+        pytest.param("llama", Mesh(fsdp=1, context=2), 2, marks=pytest.mark.slow),
         ("llama", Mesh(fsdp=2, context=4), 8),
         ("gemma", Mesh(data=2, fsdp=1, context=2, tensor=2), 8),
         pytest.param("gemma", Mesh(fsdp=1, context=8), 8, marks=pytest.mark.slow),
-        ("alibi", Mesh(fsdp=1, context=4, tensor=2), 8),
-        ("learned", Mesh(slice=2, fsdp=1, context=4), 8),
+        pytest.param("alibi", Mesh(fsdp=1, context=4, tensor=2), 8, marks=pytest.mark.slow),
+        pytest.param("learned", Mesh(slice=2, fsdp=1, context=4), 8, marks=pytest.mark.slow),
     ],
     ids=lambda x: x if isinstance(x, str) else None,
 )

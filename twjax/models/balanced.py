@@ -48,9 +48,7 @@ def natural(x_BS: jax.Array, parts: int) -> jax.Array:
 def _exchange(x_BS: jax.Array, parts: int, *, back: bool) -> jax.Array:
     spec = activation_spec("batch", "seq", *[None] * (x_BS.ndim - 2))
     move = functools.partial(_back if back else _forth, parts=parts)
-    return jax.shard_map(move, mesh=current_mesh(), in_specs=spec, out_specs=spec, check_vma=False)(
-        x_BS
-    )
+    return jax.shard_map(move, mesh=current_mesh(), in_specs=spec, out_specs=spec)(x_BS)
 
 
 def _routes(parts: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
