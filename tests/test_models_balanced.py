@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -152,19 +153,20 @@ def test_the_kernel_and_its_gradients_equal_the_reference(form, parts):
     out = jnp.where(segments[..., None, None] > 0, out, 0.0)
     order = balanced_order(S, parts)
 
-    def results(attend, q, k, v, out):
+    def results(attend: Callable[..., jax.Array], q, k, v, out):
         function = jax.value_and_grad(lambda *qkv: jnp.sum(attend(*qkv) * out), argnums=(0, 1, 2))
         return jax.jit(function)(q, k, v)
 
     expected, slopes = results(
-        lambda *qkv: attention.attend(*qkv, segments, "reference", FORMS[form]), q, k, v, out
+        lambda q, k, v: attention.attend(q, k, v, segments, "reference", FORMS[form]),
+        *(q, k, v, out),
     )
     tiles = Tiles(forward=256, queries=128, keys=256, compute=128)
     attend = functools.partial(attention._splash, tiles=tiles, interpret=True, parts=parts)
     mesh = make_mesh(Mesh(fsdp=1, context=parts, tensor=K), jax.devices()[: parts * K])
     with jax.set_mesh(mesh):
         found, balanced = results(
-            lambda *qkv: attend(*qkv, segments, FORMS[form]),
+            lambda q, k, v: attend(q, k, v, segments, FORMS[form]),
             *(x[:, order] for x in (q, k, v, out)),
         )
     np.testing.assert_allclose(found, expected, rtol=1e-4)
@@ -222,7 +224,7 @@ def test_every_device_computes_as_many_tiles(parts, window):
 
 @pytest.mark.parametrize("window", [None, 300, 1000])
 def test_tiles_told_by_distances_are_those_of_the_whole_mask(window):
-    """In natural order, against JAX's own masks, which look at every position."""
+    """Two chunks of one device are in natural order: JAX's own masks look at every position."""
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info as info
 
@@ -232,13 +234,10 @@ def test_tiles_told_by_distances_are_those_of_the_whole_mask(window):
     if window is not None:
         whole = splash.LocalMask((1024, 1024), window_size=(window - 1, 0), offset=0)
 
-    class Natural(BalancedMask):
-        q_sequence = np.arange(1024, dtype=np.int32)
-
     for process in (info.process_mask, info.process_mask_dkv):
         for shape in ((128, 256), (256, 128)):
             expected, _ = process(splash.MultiHeadMask([whole]), shape)
-            found, _ = process(splash.MultiHeadMask([Natural(1024, 1, window)]), shape)
+            found, _ = process(splash.MultiHeadMask([BalancedMask(1024, 1, window)]), shape)
             for name in ("data_next", "block_mask", "q_sequence"):
                 np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 

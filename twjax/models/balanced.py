@@ -36,7 +36,7 @@ def balanced_order(length: int, parts: int) -> np.ndarray:
 
 
 def balance(x_BS: jax.Array, parts: int) -> jax.Array:
-    """Brings an array [B, S, …] from natural to balanced order; half of what a device has moves."""
+    """Brings an array [B, S, …] from natural to balanced order, in two exchanges of half of it."""
     return _exchange(x_BS, parts, back=False)
 
 
