@@ -72,6 +72,16 @@ def test_a_window_needs_less_attention():
         ("v5e-16", ("Mesh.slice = 2",), "Mesh.slice (2) must be 1"),
         ("v5e-16", ("Mesh.tensor = 3",), "needs a multiple of 3 devices, but there are 16"),
         ("v5e-8", ("Mesh.context = 8", "Data.seq_len = 8188", "Step.loss_chunks = 1"), "Data.seq"),
+        (
+            "v5e-16",
+            ("Mesh.context = 16", "Data.seq_len = 10240"),
+            "Data.seq_len (10240 from step 0 on) must be a multiple of 4096 with Mesh.context = 16",
+        ),
+        (
+            "v5e-16",
+            ("Mesh.context = 2", "Data.seq_len = 4352", "Step.loss_chunks = 34"),
+            "must be a multiple of 8704",
+        ),
     ],
 )
 def test_what_cannot_be_divided_is_said_before_compiling(topology, overrides, message):

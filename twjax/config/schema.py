@@ -29,7 +29,10 @@ class Mesh:
     """Devices by named axis; one axis may be -1 and takes what the others leave.
 
     `slice` is mapped to the data-centre network between TPU slices, all others to the
-    interconnect within one.
+    interconnect within one. `slice`, `data` and `fsdp` divide the rows of a batch, `context` the
+    positions of each row, `tensor` heads and widths; weights are divided over `fsdp` and `context`,
+    and over `tensor`. With `context` a row needs a multiple of twice as many tokens, and of 256
+    times as many on TPUs (`docs/performance.md`).
     """
 
     slice: int = 1

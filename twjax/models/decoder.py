@@ -18,6 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 from twjax.config import Model
 from twjax.models import attention, layers
 from twjax.models.attention import Form
+from twjax.models.balanced import balance, natural
 from twjax.models.cache import Cache
 from twjax.models.output import Output
 from twjax.models.positions import Rotary, rotary, rotate, segment_positions
@@ -204,7 +205,13 @@ class Network(Output):
     ) -> tuple[jax.Array, Any]:
         config = self.config
         params = self.cast(params, dtype)
+        # What is kept for a cache stays in the order of the rows.
+        parts = 1 if keep else attention.parts_of(kind, tokens_BS.shape[1])
         positions_BS = segment_positions(segment_ids_BS)
+        if parts > 1:
+            # Once for all layers. From here to the last activations all else is a token's own.
+            segment_ids_BS = constrain(segment_ids_BS, "batch", None)
+            tokens_BS, positions_BS = (balance(x, parts) for x in (tokens_BS, positions_BS))
         x_BSD = self._embed(params, tokens_BS, positions_BS)
         turns = self._turns(positions_BS, kind)
 
@@ -217,7 +224,7 @@ class Network(Output):
                 form = dataclasses.replace(form, scale=1.0)
 
             def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
-                mixed = attention.attend(q, k, v, segment_ids_BS, kind, form)
+                mixed = attention.attend(q, k, v, segment_ids_BS, kind, form, parts)
                 return mixed, (k, v) if keep else None
 
             both = (queries, turn) if queries and turn else None
@@ -231,7 +238,8 @@ class Network(Output):
             params["layers"],
             saved=saved,
         )
-        return self._final(params, x_BSD), kept
+        x_BSD = self._final(params, x_BSD)
+        return x_BSD if parts == 1 else natural(x_BSD, parts), kept
 
     def _embed(
         self, params: Any, tokens_BS: jax.Array, positions_BS: jax.Array, seq: str | None = "seq"

@@ -28,6 +28,7 @@ from twjax.planning.topology import Topology
 from twjax.training.base import FrozenBase, base_of
 from twjax.training.guard import guarded
 from twjax.training.optimizer import make_optimizer
+from twjax.training.preflight import check_lengths
 from twjax.training.source import run_schedule
 from twjax.training.state import TrainState, abstract_state
 from twjax.training.step import make_train_step
@@ -116,11 +117,7 @@ def check(run: Run, topology: Topology) -> dict[str, int]:
             f"{topology.name} its rows are divided over {parts} devices ({axes}){micro}. Set "
             f"Data.batch_size = {nearest}, or move devices to another axis of Mesh."
         )
-    context = math.prod(sizes[axis] for axis in RULES["seq"])
-    if any(length % context for length in run.data.lengths):
-        raise ConfigError(
-            f"Data.seq_len ({run.data.seq_len}) must be a multiple of Mesh.context ({context})."
-        )
+    check_lengths(run, math.prod(sizes[axis] for axis in RULES["seq"]), "tpu")
     return sizes
 
 
