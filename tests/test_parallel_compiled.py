@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
+import zlib
 
 import pytest
 
 from tests import tiny
-from twjax.parallel.compiled import prune
+from twjax.parallel.compiled import drop_torn, prune
 
 VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 # Compiles one program; prints the folder, and how many programs were looked for and found.
@@ -47,6 +49,32 @@ def test_a_second_process_finds_what_the_first_one_compiled(tmp_path):
     assert folder.startswith(str(tmp_path / "twjax" / "compiled")) and hits == 0 and misses > 0
     assert os.stat(folder).st_mode & 0o077 == 0
     assert compile_once(XDG_CACHE_HOME=str(tmp_path)) == [folder, misses, 0]
+
+
+def test_a_program_that_was_written_in_part_is_written_again(tmp_path):
+    """As a process that is killed or whose disk is full leaves it; JAX never replaces it."""
+    folder, _, misses = compile_once(XDG_CACHE_HOME=str(tmp_path))
+    programs = sorted(pathlib.Path(folder).glob("*-cache"))
+    sizes = [path.stat().st_size for path in programs]
+    assert len(programs) == misses
+    os.truncate(programs[0], sizes[0] // 2)
+    programs[-1].write_bytes(b"")
+    damaged = len({programs[0], programs[-1]})
+    assert compile_once(XDG_CACHE_HOME=str(tmp_path)) == [folder, misses - damaged, damaged]
+    assert [path.stat().st_size for path in programs] == pytest.approx(sizes, rel=0.1)
+    assert compile_once(XDG_CACHE_HOME=str(tmp_path)) == [folder, misses, 0]
+
+
+def test_each_program_is_looked_at_once(tmp_path):
+    good, torn = tmp_path / "a-cache", tmp_path / "b-cache"
+    good.write_bytes(zlib.compress(b"x" * 1000))
+    torn.write_bytes(zlib.compress(b"x" * 1000)[:-3])
+    drop_torn(tmp_path)
+    assert good.exists() and not torn.exists()
+    good.write_bytes(b"")
+    os.utime(good, (1, 1))
+    drop_torn(tmp_path)
+    assert good.exists()
 
 
 def test_the_variable_of_jax_names_another_folder_or_none(tmp_path):
