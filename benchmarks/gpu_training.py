@@ -190,8 +190,9 @@ def main() -> None:
     if most < batch:
         # Side by side is with the same rows.
         ours = keep("twjax_with_their_rows", train(most))
-    keep("table", table(shape, args.seq, rate, ours, theirs))
-    print("\n" + "\n".join(result["table"]), flush=True)
+    lines = table(shape, args.seq, rate, ours, theirs)
+    keep("table", {"lines": lines})
+    print("\n" + "\n".join(lines), flush=True)
 
 
 def others() -> dict[str, dict[str, Any]]:

@@ -142,12 +142,15 @@ def attention(given: dict[str, Any]) -> None:
     q, k, v, d_out = arrays(B, seq)
     ids = jnp.asarray(segments(rng, B, seq, packed=False))
     base = attention_gpu.TILING if H <= 128 else attention_gpu.WIDE
-    _, kept = jax.jit(lambda *x: attention_gpu._attended(*x, form, base, False))(q, k, v, ids)
+    attended = jax.jit(lambda q, k, v, i: attention_gpu._attended(q, k, v, i, form, base, False))
+    _, kept = attended(q, k, v, ids)
     best: dict[str, tuple[float, Any]] = {}
     for kernel, tile in tilings():
         tiling = dataclasses.replace(base, **{kernel: tile})
         if kernel == "forward":
-            call = jax.jit(lambda *x, t=tiling: attention_gpu._forward(*x, form, t, False))
+            call = jax.jit(
+                lambda q, k, v, i, t=tiling: attention_gpu._forward(q, k, v, i, form, t, False)
+            )
             values: tuple[Any, ...] = (q, k, v, ids)
         else:
             which = slice(0, 1) if kernel == "queries" else slice(1, 3)

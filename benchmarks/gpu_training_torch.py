@@ -20,7 +20,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high")
-    config = LlamaConfig(
+    settings: dict[str, Any] = dict(
         vocab_size=shape["vocab"],
         hidden_size=shape["embed"],
         intermediate_size=shape["mlp"],
@@ -35,7 +35,7 @@ def main() -> None:
     )
     dtype = getattr(torch, given["weights"])
     with torch.device(device):
-        model: Any = LlamaForCausalLM(config).to(dtype)
+        model: Any = LlamaForCausalLM(LlamaConfig(**settings)).to(dtype)
     model.train()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=device == "cuda"

@@ -192,7 +192,7 @@ def _in_tiles(
     k_BSKH: jax.Array,
     v_BSKH: jax.Array,
     segment_ids_BS: jax.Array,
-    kind: Literal["chunked", "pallas"],
+    kind: Kind,
     form: Form,
 ) -> jax.Array:
     """The GPU kernel where it takes these arrays, else the same in plain JAX; a call a device."""
