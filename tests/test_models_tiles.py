@@ -57,7 +57,7 @@ def reference(ids: jax.Array, form: Form) -> Any:
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_tiles_of_any_rows_give_the_reference(data):
     """Outputs and gradients, whatever the shape, the segments and the form."""
