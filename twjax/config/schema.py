@@ -66,14 +66,19 @@ class Step:
     `accumulation` splits the batch into that many microbatches. `remat` names what the backward
     pass recomputes: nothing, all but the projections ("dots"), or whole layers ("full"); a tuple
     names what it finds saved (of `SAVEABLE`). `loss_chunks` is the number of pieces of the sequence
-    over which logits are formed. `compiler_options` are added to those that twjax gives a TPU's
-    compiler (`twjax.parallel.tpu`); None takes one of them away.
+    over which logits are formed. `compiler_options` are added to those that twjax gives a TPU's or
+    GPU's compiler (`twjax.parallel`); None takes one of them away.
+
+    `attention` is "splash" (TPU), "pallas" (GPU), "chunked" (anywhere, in tiles, without an array
+    of all positions by all) or "reference" (with one); "auto" is the device's own kernel, and the
+    reference on a CPU. Where the GPU kernel doesn't take what it is given (float32, heads other
+    than 32, 64, 128 or 256 wide, rows that aren't a multiple of 128), attention is chunked.
     """
 
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     accumulation: int = 1
     remat: Literal["none", "dots", "full"] | tuple[str, ...] = "full"
-    attention: Literal["auto", "reference", "splash"] = "auto"
+    attention: Literal["auto", "reference", "chunked", "splash", "pallas"] = "auto"
     loss_chunks: int = 8
     z_loss: float = 0.0
     compiler_options: dict[str, bool | int | str | None] = dataclasses.field(default_factory=dict)
@@ -272,9 +277,9 @@ class Run:
             "encoder-decoder's rows have two lengths (inputs, targets), a decoder's one.",
         )
         require(
-            not both or self.step.attention != "splash",
-            "Step.attention = 'splash': the kernel has no learned biases; an encoder-decoder needs "
-            "'auto' or 'reference'.",
+            not both or self.step.attention in ("auto", "reference"),
+            f"Step.attention = {self.step.attention!r}: the kernel has no learned biases; an "
+            "encoder-decoder needs 'auto' or 'reference'.",
         )
         positions = self.model.max_positions
         for start, _, length in shapes:

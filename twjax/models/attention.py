@@ -1,4 +1,4 @@
-"""Causal attention over packed rows behind one function: reference, or splash on TPU.
+"""Causal attention over packed rows behind one function: reference, splash on TPU, or in tiles.
 
 Shapes: B batch, S queries, T keys, N query heads, K key/value heads, G = N / K, H head dim.
 """
@@ -24,7 +24,10 @@ from twjax.parallel.sharding import activation_spec, constrain, current_mesh
 from twjax.parallel.tpu import SMALL_TILES, Tiles
 
 # Tiles: splash with these.
-Kind = Literal["reference", "splash"] | Tiles
+Kind = Literal["reference", "splash", "chunked", "pallas"] | Tiles
+
+# JAX's names of a GPU's platform.
+GPUS = ("gpu", "cuda", "rocm")
 
 # Rows that it takes are multiples of this.
 SPLASH_COLUMNS = 128
@@ -60,14 +63,21 @@ class Form:
 
 
 def choose_attention(kind: str, platform: str) -> Kind:
-    """Resolves "auto": splash on TPU, the reference elsewhere."""
-    if kind == "splash" and platform != "tpu":
-        raise ValueError(
-            f"Step.attention = 'splash' is a TPU kernel, but this is {platform}; use 'auto'."
-        )
+    """Resolves "auto": splash on TPU, the Pallas kernel on GPU, the reference elsewhere."""
+    for kernel, name, platforms in (("splash", "TPU", ("tpu",)), ("pallas", "GPU", GPUS)):
+        if kind == kernel and platform not in platforms:
+            raise ValueError(
+                f"Step.attention = '{kernel}' is a {name} kernel, but this is {platform}; use "
+                "'auto'."
+            )
     if kind == "auto":
-        return "splash" if platform == "tpu" else "reference"
+        return "splash" if platform == "tpu" else "pallas" if platform in GPUS else "reference"
     return kind  # type: ignore[return-value]
+
+
+def is_splash(kind: Kind) -> bool:
+    """Whether it is the TPU kernel, for which layers lay out their work otherwise."""
+    return kind == "splash" or isinstance(kind, Tiles)
 
 
 def chunk_unit(kind: Kind) -> int | None:
@@ -77,7 +87,7 @@ def chunk_unit(kind: Kind) -> int | None:
     """
     if kind == "reference":
         return 1
-    return SPLASH_COLUMNS if kind == "splash" or isinstance(kind, Tiles) else None
+    return SPLASH_COLUMNS if is_splash(kind) else None
 
 
 def parts_of(kind: Kind, length: int) -> int:
@@ -102,6 +112,8 @@ def attend(
     returned are in balanced order, divided over so many devices; segment ids are in the natural one
     and whole.
     """
+    if kind == "chunked" or kind == "pallas":
+        return _in_tiles(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, kind, form)
     if kind != "reference":
         tiles = SMALL_TILES if kind == "splash" else kind
         return _splash(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, form, tiles, parts=parts)
@@ -198,6 +210,37 @@ def _scores(
         slopes_KG11 = alibi_slopes(K * G).reshape(K, G, 1, 1)
         x_BKGST = x_BKGST - slopes_KG11 * distance[..., None, None, :, :].astype(jnp.float32)
     return x_BKGST
+
+
+def _in_tiles(
+    q_BSNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    segment_ids_BS: jax.Array,
+    kind: Kind,
+    form: Form,
+) -> jax.Array:
+    """The GPU kernel where it takes these arrays, else the same in plain JAX; a call a device."""
+    # They need this file.
+    from twjax.models.attention_chunked import attend_chunked
+    from twjax.models.attention_gpu import attend_gpu, takes
+
+    def local(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS):
+        attend = attend_gpu if kind == "pallas" and takes(q_BSNH) else attend_chunked
+        return attend(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, form)
+
+    mesh = current_mesh()
+    if mesh is not None:
+        heads = activation_spec("batch", None, "heads", None)
+        kv = activation_spec("batch", None, "kv", None)
+        local = jax.shard_map(
+            local,
+            mesh=mesh,
+            in_specs=(heads, kv, kv, activation_spec("batch", None)),
+            out_specs=heads,
+            check_vma=False,
+        )
+    return local(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS)
 
 
 def _splash(

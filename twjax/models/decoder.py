@@ -218,7 +218,7 @@ class Network(Output):
         def layer(place: str, x_BSD: jax.Array, w: Any, _: None) -> tuple[jax.Array, Any]:
             form, turn = Form.of(config, place), turns[place]
             queries = turn
-            if turn is not None and kind != "reference":
+            if turn is not None and attention.is_splash(kind):
                 # Queries are scaled as they turn: a pass over memory less.
                 queries = turn._replace(scale=turn.scale * form.scale)
                 form = dataclasses.replace(form, scale=1.0)
@@ -229,7 +229,7 @@ class Network(Output):
 
             both = (queries, turn) if queries and turn else None
             x_BSD, kept = block(config, w, x_BSD, both, mix)
-            return x_BSD if kind == "reference" else row_major(x_BSD), kept
+            return row_major(x_BSD) if attention.is_splash(kind) else x_BSD, kept
 
         x_BSD, kept = run_layers(
             layer,
@@ -263,7 +263,9 @@ class Network(Output):
         if self.config.positions != "rotary":
             return kinds
         turns = {kind: rotary(positions_BS, self.config, kind) for kind in kinds}
-        return {kind: t._replace(products=attends != "reference") for kind, t in turns.items()}
+        return {
+            kind: t._replace(products=attention.is_splash(attends)) for kind, t in turns.items()
+        }
 
     def _final(self, params: Any, x_BSD: jax.Array) -> jax.Array:
         if self.config.norm_position == "post":

@@ -9,6 +9,8 @@ import os
 import pathlib
 import sys
 
+from twjax.parallel.compiled import keep_compiled
+
 COORDINATOR = "TWJAX_COORDINATOR"
 NUM_PROCESSES = "TWJAX_NUM_PROCESSES"
 PROCESS_ID = "TWJAX_PROCESS_ID"
@@ -21,10 +23,12 @@ def initialize() -> None:
 
     With `TWJAX_COORDINATOR` (host:port), `TWJAX_NUM_PROCESSES` and `TWJAX_PROCESS_ID` the
     process joins that group. On a TPU VM of a pod JAX finds the others by itself. Anything else
-    is a single process.
+    is a single process. What is compiled is kept for the next process.
     """
     _skip_absent_tpu()
     import jax
+
+    keep_compiled()
 
     coordinator = os.environ.get(COORDINATOR)
     if coordinator:

@@ -13,6 +13,7 @@ from typing import Any
 from twjax.storage import read_json_lines
 from twjax.training import ledger
 from twjax.training.metrics import FILE
+from twjax.training.profiling import Profile
 from twjax.training.watchdog import Watchdog
 
 # Seconds of which the sum is the time since the first start: steps that count; compiling them;
@@ -38,10 +39,13 @@ _PAUSES = ("compiling", "saving", "evaluating", "restoring")
 
 
 class Clock:
-    """Counts the seconds of a process by cause, one at a time, and tells a watchdog of pauses."""
+    """Counts the seconds of a process by cause, one at a time, and tells a watchdog of pauses.
 
-    def __init__(self, watchdog: Watchdog | None = None):
-        self.watchdog = watchdog
+    `profile` is what looks closer at some steps.
+    """
+
+    def __init__(self, watchdog: Watchdog | None = None, profile: Profile | None = None):
+        self.watchdog, self.profile = watchdog, profile or Profile()
         self._seconds: dict[str, float] = dict.fromkeys(CAUSES, 0.0)
         self._causes = ["starting"]
         self._born = time.time() - _age()

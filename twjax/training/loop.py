@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import jax
@@ -88,20 +89,30 @@ def train_loop(
         with clock.spend("reading"):
             batch = next(stream)
         shape = (way.step_fn, tuple(rows.shape for rows in batch.values()))
-        with clock.spend("stepping" if shape in compiled else "compiling"):
+        cause = "stepping" if shape in compiled else "compiling"
+        with clock.profile.step(step, state), clock.spend(cause):
             state, values = way.step_fn(state, batch)
         compiled.add(shape)
+        if clock.profile.ends(step):
+            with paused():
+                clock.profile.finish(values)
         if clock.watchdog is not None:
             clock.watchdog.dispatched(values["loss"])
         metrics.train(step, values)
 
-    def save(step: int, to: Checkpoints | LocalCheckpoints) -> None:
+    @contextlib.contextmanager
+    def paused() -> Iterator[None]:
         began = time.perf_counter()
         with clock.spend("saving"):
-            to.save(state, step, {"step": step, "tokens": metrics.tokens})
+            yield
         metrics.pause(time.perf_counter() - began)
 
+    def save(step: int, to: Checkpoints | LocalCheckpoints) -> None:
+        with paused():
+            to.save(state, step, {"step": step, "tokens": metrics.tokens})
+
     def left(back: Back) -> Outcome:
+        clock.profile.finish(state)
         with clock.spend("saving"):
             checkpoints.wait()
         return Outcome(state, False, back.step)
@@ -125,6 +136,7 @@ def train_loop(
         metrics.pause(time.perf_counter() - began)
         return answered
 
+    clock.profile.begin(start)
     if clock.watchdog is not None:
         clock.watchdog.begin()
     going = clock.spend("stepping")
@@ -174,6 +186,8 @@ def train_loop(
                 save(step, checkpoints)
             if stopped or halt:
                 break
+        # Asked to stop in the middle of them.
+        clock.profile.finish(state)
         with clock.spend("saving"):
             checkpoints.wait()
         jax.block_until_ready(state.step)

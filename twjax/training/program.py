@@ -46,6 +46,7 @@ from twjax.training.preflight import (
     fingerprints,
     is_complete,
 )
+from twjax.training.profiling import Profile
 from twjax.training.schedule import Rate, scaled
 from twjax.training.senders import Senders
 from twjax.training.source import Source, run_schedule
@@ -68,11 +69,12 @@ def train(
     config_name: str = "CONFIG",
     open_folder: OpenFolder | None = None,
     branch_from: str | None = None,
+    profile: Profile | None = None,
 ) -> bool:
     """Trains a run to its end, from its newest checkpoint if it has one.
 
     `open_folder` opens what "hf:DIR" in `Run.init` names. `branch_from` ("RUN@STEP") begins a run
-    with the whole state of another one's checkpoint, at its step.
+    with the whole state of another one's checkpoint, at its step. `profile` traces some steps.
 
     Returns True when the run is finished, False when it was asked to stop; either way the state
     is on disk. Everything that can be wrong is checked before the first step.
@@ -86,7 +88,7 @@ def train(
         if branch_from is not None:
             branch.begin(branch_from, loaded.value, run_dir, allow_change)
         program = _Program(loaded, run_dir, checkpoints, make_watch, allow_change, config_name)
-        program.clock = Clock(watchdog)
+        program.clock = Clock(watchdog, profile)
         program.prepare(open_folder)
         with jax.set_mesh(program.mesh), program.senders:
             return program.run_to_end()
