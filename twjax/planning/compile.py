@@ -24,6 +24,7 @@ from twjax.parallel.mesh import axis_sizes, make_mesh
 from twjax.parallel.sharding import RULES, batch_sharding, rows_sharding
 from twjax.planning import hlo
 from twjax.planning.flops import model_flops_per_row
+from twjax.planning.schedule import Prediction
 from twjax.planning.topology import Topology
 from twjax.training.base import FrozenBase, base_of
 from twjax.training.guard import guarded
@@ -69,7 +70,8 @@ class Plan:
     """What one training step of a run needs on a topology.
 
     `model_flops` is the arithmetic of one step over all devices (`planning.flops`); `work` is
-    what the compiled program executes on one device, None if there is none.
+    what the compiled program executes on one device and `prediction` how long that takes, None if
+    there is no program.
     """
 
     topology: Topology
@@ -80,6 +82,7 @@ class Plan:
     memory: Memory
     work: hlo.Work | None
     compile_seconds: float
+    prediction: Prediction | None = None
 
     @property
     def flops_per_token(self) -> float:
@@ -89,6 +92,18 @@ class Plan:
     def seconds_at_peak(self) -> float:
         """The least time that the model's arithmetic can take, at the chips' bfloat16 peak."""
         return self.model_flops / (self.topology.num_chips * self.topology.chip.flops)
+
+    @property
+    def mfu(self) -> float | None:
+        """The share of the chips' peak that the model's arithmetic reaches in the prediction."""
+        if self.prediction is None:
+            return None
+        return self.seconds_at_peak / self.prediction.seconds
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Tokens a second of all chips, padding included, by the prediction."""
+        return None if self.prediction is None else self.tokens / self.prediction.seconds
 
 
 def check(run: Run, topology: Topology) -> dict[str, int]:
