@@ -24,7 +24,9 @@ from twjax.parallel.mesh import axis_sizes, make_mesh
 from twjax.parallel.sharding import RULES, batch_sharding, rows_sharding
 from twjax.planning import hlo
 from twjax.planning.flops import model_flops_per_row
-from twjax.planning.schedule import Prediction
+from twjax.planning.hlo_module import Module
+from twjax.planning.links import Links
+from twjax.planning.schedule import Prediction, predict
 from twjax.planning.topology import Topology
 from twjax.training.base import FrozenBase, base_of
 from twjax.training.guard import guarded
@@ -81,8 +83,8 @@ class Plan:
     model_flops: float
     memory: Memory
     work: hlo.Work | None
+    prediction: Prediction | None
     compile_seconds: float
-    prediction: Prediction | None = None
 
     @property
     def flops_per_token(self) -> float:
@@ -155,6 +157,8 @@ def plan(run: Run, topology: Topology, *, quick: bool = False) -> Plan:
     seconds = time.monotonic() - begin
 
     tokens = run.data.batch_size * sum(run.data.lengths)
+    module = None if step.text is None else Module(step.text)
+    links = Links.of(topology, list(step.mesh.devices.flat))
     return Plan(
         topology=topology,
         mesh=sizes,
@@ -163,7 +167,8 @@ def plan(run: Run, topology: Topology, *, quick: bool = False) -> Plan:
         model_flops=run.data.batch_size
         * model_flops_per_row(run.model, step.specs, run.data.lengths),
         memory=_memory(step, topology.chip.usable_bytes),
-        work=None if step.text is None else hlo.analyse(step.text),
+        work=None if module is None else hlo.analyse(module),
+        prediction=None if module is None else predict(module, links),
         compile_seconds=seconds,
     )
 

@@ -41,17 +41,25 @@ class Module:
             if instruction.opcode == "while":
                 factor, inner = self.trips(name, instruction), ()
             elif instruction.opcode == "fusion" and not fusion:
-                inner = tuple(self.contents(instruction))
+                inner = tuple(held for held, _ in self.contents(instruction))
             for callee in callees(instruction):
                 if callee in self.computations:
                     yield from self.walk(callee, times * factor, inner)
 
-    def contents(self, instruction: Instruction) -> Iterator[Instruction]:
-        """Yields what the computations that an instruction runs hold, at any depth."""
+    def contents(
+        self, instruction: Instruction
+    ) -> Iterator[tuple[Instruction, dict[str, Instruction]]]:
+        """Yields what an instruction's computations hold, at any depth, each with its siblings."""
         for callee in callees(instruction):
-            for inner in self.computations.get(callee, {}).values():
-                yield inner
+            names = self.computations.get(callee, {})
+            for inner in names.values():
+                yield inner, names
                 yield from self.contents(inner)
+
+    @property
+    def bodies(self) -> set[str]:
+        """The computations that loops repeat."""
+        return {loop.attribute("body") or "" for _, loop in self._callers.values()}
 
     def trips(self, computation: str, loop: Instruction) -> int:
         """Returns a loop's trip count: from XLA's note, or from its counter, bound and step."""
