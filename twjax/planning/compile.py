@@ -23,6 +23,7 @@ from twjax.models.spec import count_weights
 from twjax.parallel.mesh import axis_sizes, make_mesh
 from twjax.parallel.sharding import RULES, batch_sharding, rows_sharding
 from twjax.planning import hlo
+from twjax.planning.buffers import Buffer, largest
 from twjax.planning.flops import model_flops_per_row
 from twjax.planning.hlo_module import Module
 from twjax.planning.links import Links
@@ -73,7 +74,8 @@ class Plan:
 
     `model_flops` is the arithmetic of one step over all devices (`planning.flops`); `work` is
     what the compiled program executes on one device and `prediction` how long that takes, None if
-    there is no program.
+    there is no program. `largest` are the temporaries that take most of the memory; `quick` is
+    whether the compiler made its least effort.
     """
 
     topology: Topology
@@ -84,6 +86,8 @@ class Plan:
     memory: Memory
     work: hlo.Work | None
     prediction: Prediction | None
+    largest: tuple[Buffer, ...]
+    quick: bool
     compile_seconds: float
 
     @property
@@ -169,6 +173,8 @@ def plan(run: Run, topology: Topology, *, quick: bool = False) -> Plan:
         memory=_memory(step, topology.chip.usable_bytes),
         work=None if module is None else hlo.analyse(module),
         prediction=None if module is None else predict(module, links),
+        largest=() if module is None else largest(step.assignment, module),
+        quick=quick,
         compile_seconds=seconds,
     )
 
@@ -179,7 +185,8 @@ class Compiled:
 
     `specs` are those of the network's weights, `state_specs` with adapters beside them. `allocated`
     is what the compiler's report says, and `needed` what a program that doesn't fit would need, in
-    bytes of HBM. `arguments` are the abstract state, batch and what is kept of a base.
+    bytes of HBM. `assignment` is its list of what lies where, as text, "" without one. `arguments`
+    are the abstract state, batch and what is kept of a base.
     """
 
     mesh: jax.sharding.Mesh
@@ -189,6 +196,7 @@ class Compiled:
     text: str | None
     needed: float
     allocated: float | None
+    assignment: str
     arguments: tuple[TrainState, Any, Any]
 
 
@@ -211,9 +219,10 @@ def compile_step(run: Run, topology: Topology, *, quick: bool = False) -> Compil
         compiled, needed = _compile(lowered, dump, quick)
         text = _module_text(compiled, pathlib.Path(dump))
         allocated = _allocated(pathlib.Path(dump))
-    return Compiled(
-        mesh, base.specs, network.specs, compiled, text, needed, allocated, (state, batch, kept)
-    )
+        assignment = _assignment(pathlib.Path(dump))
+    specs = base.specs, network.specs
+    arguments = state, batch, kept
+    return Compiled(mesh, *specs, compiled, text, needed, allocated, assignment, arguments)
 
 
 def shapes(run: Run) -> list[Run]:
@@ -321,6 +330,13 @@ def _allocated(dump: pathlib.Path) -> float | None:
         if match := re.search(r"Memory Space: default[^\n]*\nTotal bytes: (\d+)", report):
             return float(match[1])
     return None
+
+
+def _assignment(dump: pathlib.Path) -> str:
+    """Returns the compiler's list of what lies where in the device's memory."""
+    for file in dump.glob("*jit_step*buffer-assignment.txt"):
+        return file.read_text(encoding="utf-8")
+    return ""
 
 
 def _memory(step: Compiled, usable: float) -> Memory:
