@@ -17,8 +17,8 @@ from twjax.planning.verdict import trust, verdict
 from twjax.planning.whole import Whole
 
 BAR_WIDTH = 40
-# Of all temporaries, what one must take to be named.
-SHOWN = 0.03
+# What a temporary must take of all of them, and a part of a step of its time, to be shown.
+SHOWN, SHOWN_SECONDS = 0.03, 0.0005
 
 
 def render(plan: Plan, run: Run, name: str, whole: Whole | None = None) -> str:
@@ -197,7 +197,7 @@ def _step(plan: Plan) -> list[str]:
                 ("waiting for the host", prediction.host, "   its memory"),
                 ("waiting for HBM", prediction.prefetch, "   copies made ahead"),
             )
-            if seconds
+            if seconds >= SHOWN_SECONDS * prediction.seconds
         ),
         f"  {'total':26}{prediction.seconds:13.4f}",
         f"  MFU {plan.mfu:.1%}; {plan.tokens_per_second:,.0f} tokens a second, "
