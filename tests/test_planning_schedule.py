@@ -237,6 +237,34 @@ def test_a_copy_to_the_host_that_nothing_overlaps_blocks():
     assert predict(module(entry), V5E).host == pytest.approx(2 * MS)
 
 
+@pytest.mark.parametrize("slices", [2, 4])
+@pytest.mark.parametrize(("between", "exposed"), [(30, 0), (4, 6)])
+@pytest.mark.parametrize("named", [True, False])
+def test_slices_exchange_over_a_network_of_their_own(slices, between, exposed, named):
+    """Half of 25 Gbit/s a chip; each slice sends 2 (n - 1) / n of what is summed."""
+    links = Links.of(parse_topology(f"{slices}xv5e-16"))
+    size = floats(10 / (2 * (slices - 1) / slices), 25e9 / 8 / 2)
+    rendezvous = '_xla_host_transfer_rendezvous="psum.7_0",' if named else ""
+    crossing = (
+        "channel_id=2, is_host_transfer=true, frontend_attributes={"
+        f'{rendezvous}_xla_megascale_transfer_type="ALL_REDUCE"}}'
+    )
+    entry = f"""  %h = f32[{size}]{{0}} parameter(1)
+  %t = token[] after-all()
+  %v = (f32[{size}]{{0}}, u32[], token[]) recv(%t), {crossing}
+  %s = (f32[{size}]{{0}}, u32[], token[]) send(%h, %t), {crossing}
+{fused("x", between)}  %u = token[] send-done(%s), channel_id=2, is_host_transfer=true
+  %e = (f32[{size}]{{0}}, token[]) recv-done(%v), channel_id=2, is_host_transfer=true
+"""
+    found = predict(module(entry), links)
+    assert found.exposed_dcn == pytest.approx(exposed * MS, rel=1e-6)
+    assert (found.exposed, found.host) == (0, 0)
+    assert found.seconds == pytest.approx((between + exposed) * MS, rel=1e-6)
+    (traffic,) = found.traffic
+    assert (traffic.kind, traffic.across_slices, traffic.count) == ("all-reduce", True, 1)
+    check_sum(found)
+
+
 def test_a_collective_in_fusions_runs_from_its_start_to_its_end():
     size = floats(2, 90e9)
     gather = (

@@ -127,7 +127,7 @@ def test_trust_says_how_the_seconds_were_made():
     host = (Traffic("host-copy", False, 4, GIB, 0.1, 0.0),)
     assert "54%" in said(traffic=host)
     assert "within 8%" not in said(traffic=host)
-    assert "each chip has 25 Gbit/s" in said("2xv5e-16")
+    assert "50% of the 25 Gbit/s that Cloud specifies" in said("2xv5e-16")
     assert "mine.3" in said(untimed=("mine.3",))
     assert verdict.trust(plan(run)) == []
     quick = plan(run, prediction=prediction, quick=True)
