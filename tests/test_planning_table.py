@@ -169,11 +169,12 @@ def test_the_lowest_list_prices_are_offered():
 
 def test_the_table_and_json_have_all_of_it():
     run = load("Data.batch_size = 64")
-    made = plan(run, "2xv5e-16", predicted(matmul=0.7, exposed=0.1, exposed_dcn=0.2))
+    work = Work(0.5 * 0.7 * 197e12, 0.0, (), ())
+    made = plan(run, "2xv5e-16", predicted(matmul=0.7, exposed=0.1, exposed_dcn=0.2), work=work)
     whole = whole_run(run, made)
     text = render(made, heaviest(run), "a.gin", whole)
     for expected in (
-        "matrix products                  0.7000    70.0%",
+        "matrix products                  0.7000    70.0%   at 50% of the peak",
         "waiting for the slice            0.1000    10.0%   links between chips (ICI)",
         "waiting for other slices         0.2000    20.0%",
         "total                            1.0000",
@@ -207,6 +208,12 @@ def test_what_is_not_known_is_said_or_left_out():
     text = render(without, heaviest(run), "a.gin", whole_run(run, without))
     assert "predicted" not in text
     assert "$" not in text
+    # What doesn't fit says what fills it all the same.
+    memory = dataclasses.replace(without.memory, temporaries=20 * GIB, fits=False)
+    large = plan(run, work=None, memory=memory)
+    text = render(large, heaviest(run), "a.gin")
+    assert "It does not fit: 7.25 GiB too much" in text
+    assert "4.000  2 x bf16[8,64]                  forward, kept of each layer" in text
     assert as_dict(without)["prediction"] is None
 
 
@@ -221,6 +228,8 @@ ENTRY %main (p: f32[8]) -> f32[8] {{
 metadata={{op_name="{path}/BSD,DF->BSF/dot_general"}}
   %bitcast_dynamic-update-slice_fusion.2 = bf16[2,8,64]{{2,1,0}} fusion(%p), calls=%x, \
 metadata={{op_name="{path}/BSD,DF->BSF/dot_general"}}
+  %fusion.8 = bf16[2,4]{{1,0}} fusion(%p), calls=%x, \
+metadata={{op_name="{path}/dynamic_update_slice"}}
   %fusion.7 = bf16[8,64]{{1,0}} fusion(%p), calls=%x, metadata={{op_name="{back}"}}
   %multiply.1 = f32[9]{{0}} multiply(%p, %p), metadata={{op_name="jit(step)/mul"}}
   ROOT %all-gather.3 = f32[8]{{0}} all-gather(%p)
@@ -236,6 +245,7 @@ allocation 2: size 9000, page 0, preallocated-temp:
  value: <4 bitcast_dynamic-update-slice_fusion.1{0} @0> (size=2048,offset=0): bf16[2,8,64]{2,1,0}
  value: <5 bitcast_dynamic-update-slice_fusion.2 @0> (size=2048,offset=4096): bf16[2,8,64]{2,1,0}
  value: <6 fusion.7 @0> (size=1024,offset=2048): bf16[8,64]{1,0:T(8,128)(2,1)}
+ value: <9 fusion.8 @0> (size=16,offset=8100): bf16[2,4]{1,0}
  value: <7 multiply.1 @0> (size=36,offset=2100): f32[9]{0}
  value: <8 all-gather.3 @0> (size=32,offset=8000): f32[8]{0}
 """
@@ -244,6 +254,7 @@ allocation 2: size 9000, page 0, preallocated-temp:
         Buffer(layers, "bf16[2,8,64]", 2, 4096),
         Buffer("backward, BSF,FD->BSD", "bf16[8,64]", 1, 1024),
         Buffer("all-gather", "f32[8]", 1, 32),
+        Buffer("forward, kept of each layer", "bf16[2,4]", 1, 16),
     )
     assert largest(text, module, top=1) == (Buffer(layers, "bf16[2,8,64]", 2, 4096),)
     assert largest("", module) == ()

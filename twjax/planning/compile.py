@@ -173,7 +173,7 @@ def plan(run: Run, topology: Topology, *, quick: bool = False) -> Plan:
         memory=_memory(step, topology.chip.usable_bytes),
         work=None if module is None else hlo.analyse(module),
         prediction=None if module is None else predict(module, links),
-        largest=() if module is None else largest(step.assignment, module),
+        largest=step.largest,
         quick=quick,
         compile_seconds=seconds,
     )
@@ -185,8 +185,8 @@ class Compiled:
 
     `specs` are those of the network's weights, `state_specs` with adapters beside them. `allocated`
     is what the compiler's report says, and `needed` what a program that doesn't fit would need, in
-    bytes of HBM. `assignment` is its list of what lies where, as text, "" without one. `arguments`
-    are the abstract state, batch and what is kept of a base.
+    bytes of HBM. `largest` are its largest temporaries, also where it doesn't fit. `arguments` are
+    the abstract state, batch and what is kept of a base.
     """
 
     mesh: jax.sharding.Mesh
@@ -196,7 +196,7 @@ class Compiled:
     text: str | None
     needed: float
     allocated: float | None
-    assignment: str
+    largest: tuple[Buffer, ...]
     arguments: tuple[TrainState, Any, Any]
 
 
@@ -219,10 +219,10 @@ def compile_step(run: Run, topology: Topology, *, quick: bool = False) -> Compil
         compiled, needed = _compile(lowered, dump, quick)
         text = _module_text(compiled, pathlib.Path(dump))
         allocated = _allocated(pathlib.Path(dump))
-        assignment = _assignment(pathlib.Path(dump))
+        temporaries = _largest(pathlib.Path(dump))
     specs = base.specs, network.specs
     arguments = state, batch, kept
-    return Compiled(mesh, *specs, compiled, text, needed, allocated, assignment, arguments)
+    return Compiled(mesh, *specs, compiled, text, needed, allocated, temporaries, arguments)
 
 
 def shapes(run: Run) -> list[Run]:
@@ -332,11 +332,12 @@ def _allocated(dump: pathlib.Path) -> float | None:
     return None
 
 
-def _assignment(dump: pathlib.Path) -> str:
-    """Returns the compiler's list of what lies where in the device's memory."""
-    for file in dump.glob("*jit_step*buffer-assignment.txt"):
-        return file.read_text(encoding="utf-8")
-    return ""
+def _largest(dump: pathlib.Path) -> tuple[Buffer, ...]:
+    """Returns the largest temporaries, by what the compiler wrote of the scheduled module."""
+    endings = ("buffer-assignment.txt", "after_optimizations.txt")
+    files = [next(dump.glob(f"*jit_step*{ending}"), None) for ending in endings]
+    assignment, module = (file.read_text(encoding="utf-8") if file else "" for file in files)
+    return largest(assignment, Module(module)) if assignment and module else ()
 
 
 def _memory(step: Compiled, usable: float) -> Memory:

@@ -111,14 +111,13 @@ def _memory(plan: Plan) -> list[str]:
     if memory.fits:
         spare = (memory.usable - memory.total) / GIB
         lines.append(f"  It fits, with {spare:.2f} GiB to spare.")
-        lines += _largest(plan)
     else:
         lines.append(
             f"  It does not fit: {(memory.total - memory.usable) / GIB:.2f} GiB too much. More "
             "devices, fewer rows a device, Step.remat = 'full', a larger Step.accumulation or "
             "Step.loss_chunks need less."
         )
-    return lines
+    return lines + _largest(plan)
 
 
 def _largest(plan: Plan) -> list[str]:
@@ -184,12 +183,16 @@ def _step(plan: Plan) -> list[str]:
     if prediction is None or judged is None:
         return []
     assert plan.mfu is not None and plan.tokens_per_second is not None
+    products = ""
+    if plan.work is not None and prediction.matmul:
+        peak = plan.topology.chip.flops / plan.topology.chip.devices
+        products = f"   at {plan.work.matmul_flops / peak / prediction.matmul:.0%} of the peak"
     lines = [
         "one step, predicted                     s    share",
         *(
             f"  {label:26}{seconds:13.4f}{seconds / prediction.seconds:9.1%}{note}"
             for label, seconds, note in (
-                ("matrix products", prediction.matmul, ""),
+                ("matrix products", prediction.matmul, products),
                 ("other operations", prediction.other, ""),
                 ("attention kernels", prediction.kernels, ""),
                 ("waiting for the slice", prediction.exposed, "   links between chips (ICI)"),
