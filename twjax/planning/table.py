@@ -270,7 +270,9 @@ def _whole(whole: Whole) -> list[str]:
 def _time(hours: float) -> str:
     if hours >= 48:
         return f"{hours / 24:,.1f} days"
-    return f"{hours:.1f} hours" if hours >= 2 else f"{hours * 60:.1f} minutes"
+    if hours >= 2:
+        return f"{hours:.1f} hours"
+    return f"{hours * 60:.1f} minutes" if hours >= 1 / 30 else f"{hours * 3600:.1f} seconds"
 
 
 def _whole_dict(whole: Whole) -> dict[str, Any]:
