@@ -23,7 +23,11 @@ from twjax.models.spec import count_weights
 from twjax.parallel.mesh import axis_sizes, make_mesh
 from twjax.parallel.sharding import RULES, batch_sharding, rows_sharding
 from twjax.planning import hlo
+from twjax.planning.buffers import Buffer, largest
 from twjax.planning.flops import model_flops_per_row
+from twjax.planning.hlo_module import Module
+from twjax.planning.links import Links
+from twjax.planning.schedule import Prediction, predict
 from twjax.planning.topology import Topology
 from twjax.training.base import FrozenBase, base_of
 from twjax.training.guard import guarded
@@ -70,7 +74,9 @@ class Plan:
     """What one training step of a run needs on a topology.
 
     `model_flops` is the arithmetic of one step over all devices (`planning.flops`); `work` is
-    what the compiled program executes on one device, None if there is none.
+    what the compiled program executes on one device and `prediction` how long that takes, None if
+    there is no program. `largest` are the temporaries that take most of the memory; `quick` is
+    whether the compiler made its least effort.
     """
 
     topology: Topology
@@ -80,6 +86,9 @@ class Plan:
     model_flops: float
     memory: Memory
     work: hlo.Work | None
+    prediction: Prediction | None
+    largest: tuple[Buffer, ...]
+    quick: bool
     compile_seconds: float
 
     @property
@@ -90,6 +99,18 @@ class Plan:
     def seconds_at_peak(self) -> float:
         """The least time that the model's arithmetic can take, at the chips' bfloat16 peak."""
         return self.model_flops / (self.topology.num_chips * self.topology.chip.flops)
+
+    @property
+    def mfu(self) -> float | None:
+        """The share of the chips' peak that the model's arithmetic reaches in the prediction."""
+        if self.prediction is None:
+            return None
+        return self.seconds_at_peak / self.prediction.seconds
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Tokens a second of all chips, padding included, by the prediction."""
+        return None if self.prediction is None else self.tokens / self.prediction.seconds
 
 
 def check(run: Run, topology: Topology) -> dict[str, int]:
@@ -137,6 +158,8 @@ def plan(run: Run, topology: Topology, *, quick: bool = False) -> Plan:
     seconds = time.monotonic() - begin
 
     tokens = run.data.batch_size * sum(run.data.lengths)
+    module = None if step.text is None else Module(step.text)
+    links = Links.of(topology, list(step.mesh.devices.flat))
     return Plan(
         topology=topology,
         mesh=sizes,
@@ -145,7 +168,10 @@ def plan(run: Run, topology: Topology, *, quick: bool = False) -> Plan:
         model_flops=run.data.batch_size
         * model_flops_per_row(run.model, step.specs, run.data.lengths),
         memory=_memory(step, topology.chip.usable_bytes),
-        work=None if step.text is None else hlo.analyse(step.text),
+        work=None if module is None else hlo.analyse(module),
+        prediction=None if module is None else predict(module, links),
+        largest=step.largest,
+        quick=quick,
         compile_seconds=seconds,
     )
 
@@ -156,7 +182,8 @@ class Compiled:
 
     `specs` are those of the network's weights, `state_specs` with adapters beside them. `allocated`
     is what the compiler's report says, and `needed` what a program that doesn't fit would need, in
-    bytes of HBM. `arguments` are the abstract state, batch and what is kept of a base.
+    bytes of HBM. `largest` are its largest temporaries, also where it doesn't fit. `arguments` are
+    the abstract state, batch and what is kept of a base.
     """
 
     mesh: jax.sharding.Mesh
@@ -166,6 +193,7 @@ class Compiled:
     text: str | None
     needed: float
     allocated: float | None
+    largest: tuple[Buffer, ...]
     arguments: tuple[TrainState, Any, Any]
 
 
@@ -188,9 +216,10 @@ def compile_step(run: Run, topology: Topology, *, quick: bool = False) -> Compil
         compiled, needed = _compile(lowered, dump, quick)
         text = _module_text(compiled, pathlib.Path(dump))
         allocated = _allocated(pathlib.Path(dump))
-    return Compiled(
-        mesh, base.specs, network.specs, compiled, text, needed, allocated, (state, batch, kept)
-    )
+        temporaries = _largest(pathlib.Path(dump))
+    specs = base.specs, network.specs
+    arguments = state, batch, kept
+    return Compiled(mesh, *specs, compiled, text, needed, allocated, temporaries, arguments)
 
 
 def shapes(run: Run) -> list[Run]:
@@ -298,6 +327,14 @@ def _allocated(dump: pathlib.Path) -> float | None:
         if match := re.search(r"Memory Space: default[^\n]*\nTotal bytes: (\d+)", report):
             return float(match[1])
     return None
+
+
+def _largest(dump: pathlib.Path) -> tuple[Buffer, ...]:
+    """Returns the largest temporaries, by what the compiler wrote of the scheduled module."""
+    endings = ("buffer-assignment.txt", "after_optimizations.txt")
+    files = [next(dump.glob(f"*jit_step*{ending}"), None) for ending in endings]
+    assignment, module = (file.read_text(encoding="utf-8") if file else "" for file in files)
+    return largest(assignment, Module(module)) if assignment and module else ()
 
 
 def _memory(step: Compiled, usable: float) -> Memory:
