@@ -26,7 +26,9 @@ from twjax.parallel.tpu import OptionValue, compiler_options
 from twjax.planning import hlo
 from twjax.planning.cache import PlanCache, key_of
 from twjax.planning.flops import model_flops_per_row
-from twjax.planning.schedule import Prediction
+from twjax.planning.hlo_module import Module
+from twjax.planning.links import Links
+from twjax.planning.schedule import Prediction, predict
 from twjax.planning.topology import Topology
 from twjax.training.base import FrozenBase, base_of
 from twjax.training.guard import guarded
@@ -83,8 +85,8 @@ class Plan:
     model_flops: float
     memory: Memory
     work: hlo.Work | None
+    prediction: Prediction | None
     compile_seconds: float
-    prediction: Prediction | None = None
 
     @property
     def flops_per_token(self) -> float:
@@ -165,6 +167,8 @@ def plan(
     seconds = time.monotonic() - begin
 
     tokens = run.data.batch_size * sum(run.data.lengths)
+    module = None if step.text is None else Module(step.text)
+    links = Links.of(topology, list(step.mesh.devices.flat))
     made = Plan(
         topology=topology,
         mesh=sizes,
@@ -173,7 +177,8 @@ def plan(
         model_flops=run.data.batch_size
         * model_flops_per_row(run.model, step.specs, run.data.lengths),
         memory=_memory(step, topology.chip.usable_bytes),
-        work=None if step.text is None else hlo.analyse(step.text),
+        work=None if module is None else hlo.analyse(module),
+        prediction=None if module is None else predict(module, links),
         compile_seconds=seconds,
     )
     if cache is not None:
