@@ -99,7 +99,7 @@ def restore(hint: Any, value: Any) -> Any:
         return tuple(restore(h, v) for h, v in zip(hints, value, strict=True))
     if origin is dict:
         return {restore(arguments[0], k): restore(arguments[1], v) for k, v in value.items()}
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         hints = typing.get_type_hints(hint)
         names = {field.name for field in dataclasses.fields(hint)}
         if set(value) != names:
