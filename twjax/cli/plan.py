@@ -1,8 +1,11 @@
 """Compiles the run's training step for a TPU slice, on this machine, without a TPU.
 
-Prints what one device's memory holds and whether that fits, the arithmetic of a step, and what
-devices send each other. Where the run's rows are cached, also how often each task is read and what
-that is worth. Exit code: 0 if it fits, 2 if it doesn't, 1 for an error.
+Prints what one device's memory holds, what fills it and whether that fits; the arithmetic of a
+step; its predicted seconds by what they go to, with MFU, tokens a second, what bounds it, and how
+far to trust that; what devices send each other and how much of it is hidden; and the whole run's
+tokens, days and cost. Where the run's rows are cached, also how often each task is read and what
+that is worth. Nothing is measured: no TPU is needed. Exit code: 0 if it fits, 2 if it doesn't, 1
+for an error.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from collections.abc import Iterator
 
 from twjax.cli.options import add_config
 
-HELP = "compile a run for a TPU slice ahead of time: does it fit, what does it compute and send"
+HELP = "compile a run for a TPU slice ahead of time: does it fit, how fast is it, what does it cost"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,12 +36,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compile with the least effort, in about half the time; memory comes out a little "
         "higher than it will be",
     )
+    parser.add_argument(
+        "--price",
+        type=float,
+        metavar="USD",
+        help="what a chip-hour costs you; without it the lowest list prices, on demand and spot, "
+        "of planning/prices.py",
+    )
     parser.add_argument("--json", metavar="FILE", help="also write all figures to FILE")
 
 
 def run(args: argparse.Namespace) -> int:
+    from twjax.config import ConfigError
     from twjax.planning.topology import parse_topology, require_compiler, set_environment
 
+    if args.price is not None and not 0 <= args.price < 1e6:
+        raise ConfigError(f"--price {args.price}: dollars a chip-hour.")
     set_environment()
     topology = parse_topology(args.topology)
     require_compiler()
@@ -47,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from twjax.planning.compile import check, heaviest, plan, shapes
     from twjax.planning.data import plan_data
     from twjax.planning.table import as_dict, render
+    from twjax.planning.whole import whole_run
     from twjax.progress import say
     from twjax.storage import write_json
 
@@ -61,9 +75,10 @@ def run(args: argparse.Namespace) -> int:
     )
     with _heartbeat():
         result = plan(loaded, topology, quick=args.quick)
-    print(render(result, heaviest(loaded), args.config))
+    whole = whole_run(loaded, result, args.price)
+    print(render(result, heaviest(loaded), args.config, whole))
     if args.json:
-        write_json(args.json, as_dict(result) | {"data": figures})
+        write_json(args.json, as_dict(result, whole) | {"data": figures})
     return 0 if result.memory.fits else 2
 
 

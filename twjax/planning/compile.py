@@ -24,6 +24,7 @@ from twjax.parallel.mesh import axis_sizes, make_mesh
 from twjax.parallel.sharding import RULES, batch_sharding, rows_sharding
 from twjax.parallel.tpu import OptionValue, compiler_options
 from twjax.planning import hlo
+from twjax.planning.buffers import Buffer, largest
 from twjax.planning.cache import PlanCache, key_of
 from twjax.planning.flops import model_flops_per_row
 from twjax.planning.hlo_module import Module
@@ -75,7 +76,8 @@ class Plan:
 
     `model_flops` is the arithmetic of one step over all devices (`planning.flops`); `work` is
     what the compiled program executes on one device and `prediction` how long that takes, None if
-    there is no program.
+    there is no program. `largest` are the temporaries that take most of the memory; `quick` is
+    whether the compiler made its least effort.
     """
 
     topology: Topology
@@ -86,6 +88,8 @@ class Plan:
     memory: Memory
     work: hlo.Work | None
     prediction: Prediction | None
+    largest: tuple[Buffer, ...]
+    quick: bool
     compile_seconds: float
 
     @property
@@ -179,6 +183,8 @@ def plan(
         memory=_memory(step, topology.chip.usable_bytes),
         work=None if module is None else hlo.analyse(module),
         prediction=None if module is None else predict(module, links),
+        largest=() if module is None else largest(step.assignment, module),
+        quick=quick,
         compile_seconds=seconds,
     )
     if cache is not None:
@@ -211,13 +217,15 @@ class Compiled(Lowered):
     """A step as the compiler made it; `compiled` and `text` are None where it doesn't fit.
 
     `allocated` is what the compiler's report says, and `needed` what a program that doesn't fit
-    would need, in bytes of HBM.
+    would need, in bytes of HBM. `assignment` is its list of what lies where, as text, "" without
+    one.
     """
 
     compiled: Any
     text: str | None
     needed: float
     allocated: float | None
+    assignment: str
 
 
 def lower_step(run: Run, topology: Topology) -> Lowered:
@@ -243,10 +251,16 @@ def compile_lowered(lowered: Lowered, *, quick: bool = False) -> Compiled:
     """Compiles what was traced; with `quick` with the least effort."""
     with tempfile.TemporaryDirectory(prefix="twjax-plan-") as dump:
         compiled, needed = _compile(lowered.program, dump, quick)
-        text = _module_text(compiled, pathlib.Path(dump))
-        allocated = _allocated(pathlib.Path(dump))
+        folder = pathlib.Path(dump)
+        found = {
+            "compiled": compiled,
+            "text": _module_text(compiled, folder),
+            "needed": needed,
+            "allocated": _allocated(folder),
+            "assignment": _assignment(folder),
+        }
     traced = {field.name: getattr(lowered, field.name) for field in dataclasses.fields(Lowered)}
-    return Compiled(**traced, compiled=compiled, text=text, needed=needed, allocated=allocated)
+    return Compiled(**traced, **found)
 
 
 def compile_step(run: Run, topology: Topology, *, quick: bool = False) -> Compiled:
@@ -359,6 +373,13 @@ def _allocated(dump: pathlib.Path) -> float | None:
         if match := re.search(r"Memory Space: default[^\n]*\nTotal bytes: (\d+)", report):
             return float(match[1])
     return None
+
+
+def _assignment(dump: pathlib.Path) -> str:
+    """Returns the compiler's list of what lies where in the device's memory."""
+    for file in dump.glob("*jit_step*buffer-assignment.txt"):
+        return file.read_text(encoding="utf-8")
+    return ""
 
 
 def _memory(step: Compiled, usable: float) -> Memory:

@@ -93,3 +93,22 @@ def cost(
     way = "spot" if spot else "on demand"
     origin = f"list price, {way} in {region}, {DATE}, {SOURCE}"
     return Cost(topology.num_chips, price, origin)
+
+
+def offers(topology: Topology, own: float | None = None) -> list[Cost]:
+    """Returns the user's price; or the table's lowest on demand and its lowest spot price.
+
+    None where the table doesn't know the type.
+    """
+    if own is not None:
+        return [Cost(topology.num_chips, own, "your price")]
+    regions = PRICES.get(topology.chip.name, {})
+    found = []
+    for spot in (False, True):
+        prices = {region: both[spot] for region, both in regions.items()}
+        known = {region: price for region, price in prices.items() if price is not None}
+        if known:
+            cheapest = cost(topology, f"{min(known, key=lambda region: known[region])}-a", spot)
+            assert cheapest is not None
+            found.append(cheapest)
+    return found
