@@ -49,8 +49,11 @@ class Point:
 
     @classmethod
     def of(cls, run: Run, num_devices: int) -> Point:
-        """Returns what a run has chosen itself."""
-        sizes = axis_sizes(run.mesh, num_devices)
+        """Returns what a run has chosen itself; a mesh for other devices stays as it is stated."""
+        try:
+            sizes = axis_sizes(run.mesh, num_devices)
+        except ValueError:
+            sizes = dataclasses.asdict(run.mesh)
         return cls(
             tuple(sizes[axis] for axis in AXES),
             run.data.batch_size,

@@ -9,6 +9,7 @@ import pathlib
 import re
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -148,7 +149,12 @@ def check(run: Run, topology: Topology) -> dict[str, int]:
 
 
 def plan(
-    run: Run, topology: Topology, *, quick: bool = False, cache: PlanCache | None = None
+    run: Run,
+    topology: Topology,
+    *,
+    quick: bool = False,
+    cache: PlanCache | None = None,
+    tell: Callable[[str], None] = lambda message: None,
 ) -> Plan:
     """Compiles one step of `run` for `topology`; no weight is ever allocated.
 
@@ -165,6 +171,7 @@ def plan(
     lowered = lower_step(run, topology)
     key = "" if cache is None else lowered.key(topology, quick)
     if cache is not None and (kept := cache.load(key, Plan)):
+        tell(f"compiled before, kept in {cache.folder}; --no-cache compiles again")
         # Another name may stand for the same slices.
         return dataclasses.replace(kept, topology=topology)
     step = compile_lowered(lowered, quick=quick)

@@ -79,14 +79,14 @@ def recomputed(run: Run) -> frozenset[str]:
 def _attention_flops(run: Run) -> float:
     """The model's arithmetic in attention, of a row."""
     model = run.model
-    lengths: tuple[int, ...] = run.data.lengths
-    seen = model.num_layers * lengths[-1] ** 2 / 2
+    lengths, targets = run.data.lengths, run.data.lengths[-1]
+    seen = model.num_layers * targets**2 / 2
     if len(lengths) > 1:
         seen += model.encoder_layers * lengths[0] ** 2 + model.num_layers * math.prod(lengths)
     elif model.window is not None:
-        window = min(model.window, lengths[-1])
+        window = min(model.window, targets)
         local = sum(kind == "local" for kind in model.layer_kinds)
-        seen -= local * (lengths[-1] - window) ** 2 / 2
+        seen -= local * (targets - window) ** 2 / 2
     return 12 * model.num_heads * model.head_dim * seen
 
 
