@@ -11,8 +11,9 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from twjax.config import Mesh, Model, Run
+from twjax.config import Mesh, Run
 from twjax.models import parts
 from twjax.models.adapters import adapted
 from twjax.models.attention import choose_attention
@@ -110,7 +111,7 @@ class Shapes:
         # With microbatches their sum is there beside the gradients of one.
         summed = trained if run.step.accumulation > 1 else 0.0
 
-        layer, table = self._gathered(run.model, tensor)
+        layer, table = self._gathered(run, tensor)
         if sizes["fsdp"] == 1:
             layer = 0.0
         copies = held.weights * share
@@ -134,7 +135,7 @@ class Shapes:
             saved=saved,
             working=0.0,
             # The gradient of the head is summed whole, in float32.
-            loss=logits + 2 * table,
+            loss=logits + 4 * run.model.padded_vocab_size * run.model.embed_dim / tensor,
         )
         return max(backward, loss, key=lambda phase: phase.total)
 
@@ -149,8 +150,9 @@ class Shapes:
             )
         return self._states[config]
 
-    def _gathered(self, model: Model, tensor: int) -> tuple[float, float]:
+    def _gathered(self, run: Run, tensor: int) -> tuple[float, float]:
         """Bytes of one layer's weights, and of the output matrix, as they are computed with."""
+        model, width = run.model, jnp.dtype(run.step.dtype).itemsize
         layer = sum(
             spec.size / spec.shape[0]
             for spec in jax.tree.leaves(self.network.specs, is_leaf=is_spec)
@@ -158,7 +160,8 @@ class Shapes:
         )
         # A step of the scan has as many layers as there are before their kinds repeat.
         layer *= period(model.layer_kinds)
-        return 2 * layer / tensor, 2 * model.padded_vocab_size * model.embed_dim / tensor
+        table = model.padded_vocab_size * model.embed_dim
+        return width * layer / tensor, width * table / tensor
 
     def _handed(self, run: Run, remat: Any) -> _Handed:
         """What the backward pass is handed, from the shapes for one row and for two."""
