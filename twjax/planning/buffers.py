@@ -64,6 +64,7 @@ def _maker(instruction: Instruction | None) -> str:
     what = products[-1] if products else path[-1]
     backward = "transpose(" in match[1]
     phase = "backward" if backward else "forward" if "jvp(" in match[1] else "update"
-    if "dynamic-update-slice" in instruction.name and "while" in path and not backward:
+    stacks = "dynamic-update-slice" in instruction.name or path[-1] == "dynamic_update_slice"
+    if stacks and "while" in path and not backward:
         what = f"kept of each layer: {what}" if products else "kept of each layer"
     return f"{phase}, {what}"

@@ -190,7 +190,7 @@ def plan(
         memory=_memory(step, topology.chip.usable_bytes),
         work=None if module is None else hlo.analyse(module),
         prediction=None if module is None else predict(module, links),
-        largest=() if module is None else largest(step.assignment, module),
+        largest=step.largest,
         quick=quick,
         compile_seconds=seconds,
     )
@@ -224,15 +224,14 @@ class Compiled(Lowered):
     """A step as the compiler made it; `compiled` and `text` are None where it doesn't fit.
 
     `allocated` is what the compiler's report says, and `needed` what a program that doesn't fit
-    would need, in bytes of HBM. `assignment` is its list of what lies where, as text, "" without
-    one.
+    would need, in bytes of HBM. `largest` are its largest temporaries, also where it doesn't fit.
     """
 
     compiled: Any
     text: str | None
     needed: float
     allocated: float | None
-    assignment: str
+    largest: tuple[Buffer, ...]
 
 
 def lower_step(run: Run, topology: Topology) -> Lowered:
@@ -264,7 +263,7 @@ def compile_lowered(lowered: Lowered, *, quick: bool = False) -> Compiled:
             "text": _module_text(compiled, folder),
             "needed": needed,
             "allocated": _allocated(folder),
-            "assignment": _assignment(folder),
+            "largest": _largest(folder),
         }
     traced = {field.name: getattr(lowered, field.name) for field in dataclasses.fields(Lowered)}
     return Compiled(**traced, **found)
@@ -382,11 +381,12 @@ def _allocated(dump: pathlib.Path) -> float | None:
     return None
 
 
-def _assignment(dump: pathlib.Path) -> str:
-    """Returns the compiler's list of what lies where in the device's memory."""
-    for file in dump.glob("*jit_step*buffer-assignment.txt"):
-        return file.read_text(encoding="utf-8")
-    return ""
+def _largest(dump: pathlib.Path) -> tuple[Buffer, ...]:
+    """Returns the largest temporaries, by what the compiler wrote of the scheduled module."""
+    endings = ("buffer-assignment.txt", "after_optimizations.txt")
+    files = [next(dump.glob(f"*jit_step*{ending}"), None) for ending in endings]
+    assignment, module = (file.read_text(encoding="utf-8") if file else "" for file in files)
+    return largest(assignment, Module(module)) if assignment and module else ()
 
 
 def _memory(step: Compiled, usable: float) -> Memory:

@@ -85,7 +85,23 @@ def cost(
     """
     if own is not None:
         return Cost(topology.num_chips, own, "your price")
-    region = zone.rpartition("-")[0]
+    return _listed(topology, zone.rpartition("-")[0], spot)
+
+
+def offers(topology: Topology, own: float | None = None) -> list[Cost]:
+    """Returns the user's price; without it the table's lowest on demand and its lowest spot price.
+
+    Empty where the table doesn't know the type.
+    """
+    if own is not None:
+        return [Cost(topology.num_chips, own, "your price")]
+    regions = PRICES.get(topology.chip.name, {})
+    ways = [[_listed(topology, region, spot) for region in regions] for spot in (False, True)]
+    known = [[offer for offer in way if offer is not None] for way in ways]
+    return [min(way, key=lambda offer: offer.chip_hour) for way in known if way]
+
+
+def _listed(topology: Topology, region: str, spot: bool) -> Cost | None:
     both = PRICES.get(topology.chip.name, {}).get(region)
     price = both[1 if spot else 0] if both else None
     if price is None:
@@ -93,22 +109,3 @@ def cost(
     way = "spot" if spot else "on demand"
     origin = f"list price, {way} in {region}, {DATE}, {SOURCE}"
     return Cost(topology.num_chips, price, origin)
-
-
-def offers(topology: Topology, own: float | None = None) -> list[Cost]:
-    """Returns the user's price; or the table's lowest on demand and its lowest spot price.
-
-    None where the table doesn't know the type.
-    """
-    if own is not None:
-        return [Cost(topology.num_chips, own, "your price")]
-    regions = PRICES.get(topology.chip.name, {})
-    found = []
-    for spot in (False, True):
-        prices = {region: both[spot] for region, both in regions.items()}
-        known = {region: price for region, price in prices.items() if price is not None}
-        if known:
-            cheapest = cost(topology, f"{min(known, key=lambda region: known[region])}-a", spot)
-            assert cheapest is not None
-            found.append(cheapest)
-    return found

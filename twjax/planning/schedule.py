@@ -221,7 +221,7 @@ class _Walk:
                 flow.add(_Flow(1, transfer.bytes, transfer.seconds), 1)
                 if starts:
                     free[transfer.line] = max(cost.seconds, free[transfer.line]) + transfer.seconds
-                    sent[instruction.name] = (transfer.key, free[transfer.line])
+                    sent[_label(instruction)] = (transfer.key, free[transfer.line])
                 else:
                     cost.wait(transfer.key, transfer.seconds)
             if self._ends(instruction) and (started := _started(instruction, names, sent)):
@@ -340,11 +340,21 @@ class _Walk:
         )
 
 
+def _label(instruction: Instruction) -> str:
+    """Returns under what the end of a transfer is found: its name, or what send and recv share."""
+    if instruction.opcode not in ("send", "recv"):
+        return instruction.name
+    rendezvous = re.search(r'_xla_host_transfer_rendezvous="([^"]*)"', instruction.attributes)
+    return rendezvous[1] if rendezvous else instruction.operands[-1]
+
+
 def _started(
     instruction: Instruction, names: dict[str, Instruction], sent: dict[str, Any]
 ) -> str | None:
     """Returns the name under which what an instruction waits for was sent."""
     for operand in instruction.operands:
+        if operand in names and names[operand].opcode == "recv":
+            operand = _label(names[operand])
         while operand in names and operand not in sent:
             source = names[operand]
             if source.opcode not in ("get-tuple-element", "bitcast") or not source.operands:

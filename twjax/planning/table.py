@@ -17,8 +17,8 @@ from twjax.planning.verdict import trust, verdict
 from twjax.planning.whole import Whole
 
 BAR_WIDTH = 40
-# Of all temporaries, what one must take to be named.
-SHOWN = 0.03
+# What a temporary must take of all of them, and a part of a step of its time, to be shown.
+SHOWN, SHOWN_SECONDS = 0.03, 0.0005
 
 
 def render(plan: Plan, run: Run, name: str, whole: Whole | None = None) -> str:
@@ -111,14 +111,13 @@ def _memory(plan: Plan) -> list[str]:
     if memory.fits:
         spare = (memory.usable - memory.total) / GIB
         lines.append(f"  It fits, with {spare:.2f} GiB to spare.")
-        lines += _largest(plan)
     else:
         lines.append(
             f"  It does not fit: {(memory.total - memory.usable) / GIB:.2f} GiB too much. More "
             "devices, fewer rows a device, Step.remat = 'full', a larger Step.accumulation or "
             "Step.loss_chunks need less."
         )
-    return lines
+    return lines + _largest(plan)
 
 
 def _largest(plan: Plan) -> list[str]:
@@ -184,12 +183,16 @@ def _step(plan: Plan) -> list[str]:
     if prediction is None or judged is None:
         return []
     assert plan.mfu is not None and plan.tokens_per_second is not None
+    products = ""
+    if plan.work is not None and prediction.matmul:
+        peak = plan.topology.chip.flops / plan.topology.chip.devices
+        products = f"   at {plan.work.matmul_flops / peak / prediction.matmul:.0%} of the peak"
     lines = [
         "one step, predicted                     s    share",
         *(
             f"  {label:26}{seconds:13.4f}{seconds / prediction.seconds:9.1%}{note}"
             for label, seconds, note in (
-                ("matrix products", prediction.matmul, ""),
+                ("matrix products", prediction.matmul, products),
                 ("other operations", prediction.other, ""),
                 ("attention kernels", prediction.kernels, ""),
                 ("waiting for the slice", prediction.exposed, "   links between chips (ICI)"),
@@ -197,7 +200,7 @@ def _step(plan: Plan) -> list[str]:
                 ("waiting for the host", prediction.host, "   its memory"),
                 ("waiting for HBM", prediction.prefetch, "   copies made ahead"),
             )
-            if seconds
+            if seconds >= SHOWN_SECONDS * prediction.seconds
         ),
         f"  {'total':26}{prediction.seconds:13.4f}",
         f"  MFU {plan.mfu:.1%}; {plan.tokens_per_second:,.0f} tokens a second, "

@@ -20,12 +20,13 @@ GIB = 2**30
 class Rates:
     """What a step's seconds are predicted with, of one chip.
 
-    `hertz` is the core's clock, in which the compiler counts cycles: v5e's is in its log, the
-    others' are the peak divided by what the matrix units do in a cycle. The rest are bytes a
-    second. `hbm` is Cloud's. `link` is one ICI link in one direction: Cloud's total of all links
-    and both directions divided by them, less a tenth. `dcn` is the chip's part of the network
-    between slices, in one direction, Cloud's: v5e 6.4 Tbit for a pod of 256, v5p 50, v6e and
-    tpu7x 100 Gbit a chip; v4's isn't published, and v5e's is taken.
+    `hertz` is the core's clock, in which the compiler counts cycles: v5e's is in its log; the
+    others' are assumed, as that with which four matrix units a core (of 256 x 256 from v6e on,
+    128 x 128 before) make the peak. The rest are bytes a second. `hbm` is Cloud's. `link` is one
+    ICI link in one direction: Cloud's total of all links and both directions divided by them, less
+    a tenth. `dcn` is the chip's part of the network between slices, in one direction, Cloud's: v5e
+    6.4 Tbit for a pod of 256, v5p 50, v6e and tpu7x 100 Gbit a chip; v4's isn't published, and
+    v5e's is taken.
     """
 
     hertz: float
