@@ -299,8 +299,11 @@ def test_a_configuration_of_the_package_is_included_by_its_name(tmp_path):
 
 def test_what_cannot_be_set_from_outside_is_said(tmp_path):
     file = tmp_path / "scoped.gin"
-    base = plan_side.GIN + "Run.step = @other/Step()\nother/Step.remat = 'none'\n"
-    file.write_text(base)
+    common = pathlib.Path("configs/runs/plans/_common.gin").read_text()
+    common = common.replace("Step.", "mine/Step.").replace("@Step()", "@mine/Step()")
+    include = "include 'configs/runs/plans/_common.gin'"
+    base = plan_side.GIN.replace(include, common).replace("'full'", "'none'")
+    file.write_text(base + "mine/Step.remat = 'none'\n")
     assert config.load(config.Run, [str(file)]).value.step.remat == "none"
     outcome = Outcome(candidate(1, 2, remat="dots"), "fits", plan=plan_side.plan(0.5, 3))
     out = tmp_path / "chosen.gin"

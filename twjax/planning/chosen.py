@@ -35,8 +35,12 @@ def write_chosen(
     with tempfile.TemporaryDirectory(prefix="twjax-search-") as folder:
         draft = pathlib.Path(folder, "chosen.gin")
         draft.write_text(text, encoding="utf-8")
-        loaded = config.load(config.Run, [draft]).value
-    if not _same(loaded, point.apply(run), topology):
+        try:
+            loaded = config.load(config.Run, [draft]).value
+        except config.ConfigError:
+            # Settings under a scope's name aren't reached without it.
+            loaded = None
+    if loaded is None or not _same(loaded, point.apply(run), topology):
         raise config.ConfigError(
             f"{file}: what was found can't be set from outside of it. Set it there: "
             f"{'; '.join(point.bindings(run, topology.num_devices))}."
