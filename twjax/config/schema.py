@@ -64,7 +64,9 @@ class Step:
     pass recomputes: nothing, all but the projections ("dots"), or whole layers ("full"); a tuple
     names what it finds saved (of `SAVEABLE`). `loss_chunks` is the number of pieces of the sequence
     over which logits are formed. `compiler_options` are added to those that twjax gives a TPU's
-    compiler (`twjax.parallel.tpu`); None takes one of them away.
+    compiler (`twjax.parallel.tpu`); None takes one of them away. `self_test` compares gradients of
+    a small network by these kernels and options with float32's before the first step; None: on a
+    TPU and on a GPU.
     """
 
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
@@ -74,6 +76,7 @@ class Step:
     loss_chunks: int = 8
     z_loss: float = 0.0
     compiler_options: dict[str, bool | int | str | None] = dataclasses.field(default_factory=dict)
+    self_test: bool | None = None
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.saved or ()) - set(SAVEABLE))
