@@ -57,6 +57,7 @@ def forward(network: AnyNetwork, run: Run, params: Any, batch: Batch, kind: Kind
         dtype=dtype,
         kind=kind,
         saved=run.step.saved,
+        offloaded=run.step.offload,
     )
     tokens = batch["targets" if both else "tokens"]
     head = network.head(params, dtype)
