@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -22,8 +23,10 @@ from twjax.models.positions import alibi_slopes
 from twjax.parallel.sharding import activation_spec, current_mesh
 from twjax.parallel.tpu import SMALL_TILES, Tiles
 
+# (q, k, v, segment ids, form) -> what `attend` returns
+Attend = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, "Form"], jax.Array]
 # Tiles: splash with these.
-Kind = Literal["reference", "splash"] | Tiles
+Kind = Literal["reference", "splash"] | Tiles | Attend
 
 # Rows that it takes are multiples of this.
 SPLASH_COLUMNS = 128
@@ -82,6 +85,8 @@ def attend(
     A position sees itself and what stands before it in its own segment. N is a multiple of K:
     consecutive query heads share a key/value head.
     """
+    if callable(kind):
+        return kind(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, form)
     if kind != "reference":
         tiles = SMALL_TILES if kind == "splash" else kind
         return _splash(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, form, tiles)
