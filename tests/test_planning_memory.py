@@ -55,6 +55,20 @@ def test_what_is_saved_is_counted_exactly(shapes, remat, width):
     assert layers <= saved <= layers + 1.1 * beside
 
 
+def test_what_waits_at_the_host_is_not_on_the_device(shapes):
+    run, known = shapes
+    full, saved = (known.estimate(changed(run, remat=r)).saved for r in ("full", ("query",)))
+    away = changed(run, remat=("query",), offload=("query",))
+    assert known.estimate(away).saved == full < saved
+    assert known.host_bytes(away) == saved - full == L * B * S * 2 * NH
+    beginning = changed(run, offload=("input", "query"))
+    assert known.estimate(beginning).saved == full - L * B * S * 2 * D
+    assert known.host_bytes(beginning) == L * B * S * 2 * (D + NH)
+    assert known.host_bytes(run) == 0
+    # It isn't computed again, and the copies take time.
+    assert "q" not in pace.recomputed(beginning)
+
+
 def test_state_is_divided_over_the_devices_that_share_it(shapes):
     run, known = shapes
     whole = known.estimate(changed(run, mesh=Mesh(fsdp=1, data=4)))

@@ -266,6 +266,7 @@ POINTS = [
     Point((1, 1, 2, 1, 2), 64, 2, "dots"),
     Point((1, 4, 1, 1, 1), 32, 1, ("attention",)),
     Point((1, 1, 1, 1, 4), 16, 1, "none"),
+    Point((1, 1, 4, 1, 1), 32, 1, "dots", ("input", "query")),
 ]
 
 

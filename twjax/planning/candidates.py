@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from twjax.config import Mesh, Run
 from twjax.parallel.mesh import AXES, axis_sizes
@@ -31,6 +31,13 @@ REMATS: tuple[Remat, ...] = (
     "dots",
     "none",
 )
+# What waits in the host's memory, beside what is saved on the device.
+OFFLOADS: tuple[tuple[Remat, tuple[str, ...]], ...] = (
+    ("full", ("input",)),
+    (("attention",), ("input",)),
+    (_ATTENTION, ("input",)),
+    ("full", ("input", *_ATTENTION)),
+)
 _TENSOR = (1, 2, 4, 8)
 _CONTEXT = (1, 2, 4, 8, 16)
 _MOST_MICROBATCHES = 64
@@ -46,6 +53,7 @@ class Point:
     batch_size: int
     accumulation: int
     remat: Remat
+    offload: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, run: Run, num_devices: int) -> Point:
@@ -59,6 +67,7 @@ class Point:
             run.data.batch_size,
             run.step.accumulation,
             run.step.remat,
+            run.step.offload,
         )
 
     @property
@@ -73,7 +82,8 @@ class Point:
 
     def apply(self, run: Run) -> Run:
         """Returns the run computed this way; raises ValueError where it can't be."""
-        step = dataclasses.replace(run.step, accumulation=self.accumulation, remat=self.remat)  # type: ignore[arg-type]
+        chosen: dict[str, Any] = {"remat": self.remat, "offload": self.offload}
+        step = dataclasses.replace(run.step, accumulation=self.accumulation, **chosen)
         data = dataclasses.replace(run.data, batch_size=self.batch_size)
         return dataclasses.replace(run, mesh=Mesh(**self.sizes), step=step, data=data)
 
@@ -93,6 +103,7 @@ class Point:
             ("Data.batch_size", self.batch_size, run.data.batch_size),
             ("Step.accumulation", self.accumulation, run.step.accumulation),
             ("Step.remat", self.remat, run.step.remat),
+            ("Step.offload", self.offload, run.step.offload),
         ):
             if mine != theirs:
                 found.append(f"{field} = {mine!r}")
@@ -102,14 +113,15 @@ class Point:
         """Returns the point in a few words."""
         axes = " ".join(f"{axis} {size}" for axis, size in self.sizes.items() if size > 1)
         micro = f" x {self.accumulation}" if self.accumulation > 1 else ""
-        return f"{axes or 'one device'}; {self.rows:g} rows{micro}; {saved_words(self.remat)}"
+        return f"{axes or 'one device'}; {self.rows:g} rows{micro}; save {self.saved_words()}"
 
-
-def saved_words(remat: Remat) -> str:
-    """Returns what is saved in a word or in letters."""
-    if isinstance(remat, str):
-        return {"full": "save nothing", "dots": "save dots", "none": "save all"}[remat]
-    return "save " + ("+".join(remat) if remat else "nothing")
+    def saved_words(self) -> str:
+        """Returns what the backward pass finds saved, and what of it at the host."""
+        if isinstance(self.remat, str):
+            words = {"full": "nothing", "dots": "dots", "none": "all"}[self.remat]
+        else:
+            words = "+".join(self.remat) or "nothing"
+        return f"{words}, host {'+'.join(self.offload)}" if self.offload else words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,14 +196,15 @@ def points(run: Run, topology: Topology, batch: Batch) -> Iterator[Point]:
     own = Point.of(run, topology.num_devices)
     seen = {own}
     yield own
-    remats = dict.fromkeys([*REMATS, run.step.remat])
+    kept = [(remat, ()) for remat in REMATS]
+    ways = dict.fromkeys([*kept, *OFFLOADS, (own.remat, own.offload)])
     if not run.model.gated:
-        remats = dict.fromkeys(r for r in remats if isinstance(r, str) or "gate" not in r)
+        ways = dict.fromkeys(way for way in ways if "gate" not in way[0])
     for mesh in meshes(own, topology):
         parts = math.prod(size for axis, size in zip(AXES, mesh, strict=True)
                           if axis in RULES["batch"])  # fmt: skip
-        for (rows, micro), remat in itertools.product(_batches(own, parts, batch), remats):
-            point = Point(mesh, rows, micro, remat)
+        for (rows, micro), way in itertools.product(_batches(own, parts, batch), ways):
+            point = Point(mesh, rows, micro, *way)
             if point not in seen:
                 seen.add(point)
                 yield point

@@ -104,7 +104,7 @@ class Shapes:
         tensor, context = sizes["tensor"], sizes["context"]
         rows = run.data.batch_size / batch_shards(mesh) / run.step.accumulation
         parameters, optimizer, trained = self._state(run.mesh, mesh)
-        held = self._handed(run, run.step.remat)
+        held = self._held(run)
         share = parameters / _bytes(abstract_weights(self.network.specs))
         saved = rows * (held.whole + held.divided / tensor) / context
         fixed = (parameters, optimizer, device_bytes(abstract_batch(run, mesh)))
@@ -163,11 +163,37 @@ class Shapes:
         table = model.padded_vocab_size * model.embed_dim
         return width * layer / tensor, width * table / tensor
 
+    def host_bytes(self, run: Run) -> float:
+        """Returns what a device keeps in its host's memory between the passes."""
+        if not run.step.offload:
+            return 0.0
+        mesh = make_mesh(run.mesh, self.devices)
+        names = tuple(dict.fromkeys((*(run.step.saved or ()), *run.step.offload)))
+        names = tuple(name for name in names if name != "input")
+        kept, both = self._held(run), self._handed(run, names)
+        rows = run.data.batch_size / batch_shards(mesh) / mesh.shape["context"]
+        divided = (both.divided - kept.divided) / mesh.shape["tensor"]
+        return rows * (both.whole - kept.whole + divided)
+
+    def _held(self, run: Run) -> _Handed:
+        """What the backward pass is handed on the device: all but what is offloaded."""
+        step = run.step
+        if not step.offload:
+            return self._handed(run, step.remat)
+        held = self._handed(run, tuple(n for n in step.saved or () if n not in step.offload))
+        if "input" not in step.offload:
+            return held
+        model, lengths = run.model, run.data.lengths
+        layers = ((model.encoder_layers,) if len(lengths) > 1 else ()) + (model.num_layers,)
+        places = sum(n * length for n, length in zip(layers, lengths, strict=True))
+        inputs = places * model.embed_dim * jnp.dtype(step.dtype).itemsize
+        return dataclasses.replace(held, whole=held.whole - inputs)
+
     def _handed(self, run: Run, remat: Any) -> _Handed:
         """What the backward pass is handed, from the shapes for one row and for two."""
         key = (remat, run.data.lengths)
         if key not in self._saved:
-            step = dataclasses.replace(run.step, remat=remat, accumulation=1)
+            step = dataclasses.replace(run.step, remat=remat, offload=(), accumulation=1)
             data = dataclasses.replace(run.data, batch_ramp=(), seq_len_stages=())
             one, two = (
                 self._kept(

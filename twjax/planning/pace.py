@@ -1,7 +1,7 @@
 """A step's seconds by arithmetic and bytes alone: which candidates to compile first.
 
-No schedule is known here, so nothing is hidden behind anything else; what a compilation predicts
-(`planning.schedule`) takes its place as soon as there is one.
+No schedule is known here, so nothing but copies to the host is hidden behind anything else; what a
+compilation predicts (`planning.schedule`) takes its place as soon as there is one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from twjax.config import Run
 from twjax.models.spec import is_spec
 from twjax.planning.flops import model_flops_per_row
 from twjax.planning.memory import Estimate, Shapes
-from twjax.planning.schedule import KERNEL_EFFICIENCY
+from twjax.planning.schedule import HOST_BANDWIDTH, KERNEL_EFFICIENCY
 from twjax.planning.topology import Topology
 
 # Of the peak, by the compiler's cycles for matrix products with what is fused to them.
@@ -58,9 +58,12 @@ def seconds(run: Run, shapes: Shapes, estimate: Estimate, sizes: dict[str, int])
     # Master weights and moments are read and written, gradients added to their sum.
     update = 2 * (estimate.parameters + estimate.optimizer) + 3 * estimate.parameters * micro
     moved = (micro * (reads + 1) * weights + update) / hbm
+    # What waits in the host's memory goes there and comes back. Taken as half hidden: of two equal
+    # candidates the one without such copies, which no prediction is sure of, comes first.
+    host = 2 * shapes.host_bytes(run) * chip.devices / HOST_BANDWIDTH
     return (
-        max(compute, micro * reads * weights / hbm)
-        + kernels
+        max(max(compute, micro * reads * weights / hbm) + kernels, host / 2)
+        + host / 2
         + moved * 0.1
         + _links(run, topology, sizes, weights, micro * reads, tokens)
         + _between(run, topology, sizes, weights)
@@ -72,6 +75,7 @@ def recomputed(run: Run) -> frozenset[str]:
     saved = run.step.saved
     if saved is None:
         return frozenset()
+    saved = (*saved, *run.step.offload)
     parts = {part for name, own in PRODUCTS.items() if name not in saved for part in own}
     return frozenset(parts | ({"attention"} - set(saved)))
 

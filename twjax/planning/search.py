@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -162,8 +163,9 @@ def _larger_than_one_too_large(candidate: Candidate, outcomes: Sequence[Outcome]
         if outcome.plan is None or outcome.state != "too large":
             continue
         other = outcome.candidate
-        alike = dataclasses.replace(candidate.point, remat=other.point.remat) == other.point
-        if alike and candidate.memory.saved >= other.memory.saved:
+        point = candidate.point
+        alike = dataclasses.replace(point, remat=other.point.remat) == other.point
+        if alike and not point.offload and candidate.memory.saved >= other.memory.saved:
             return f"saves more than one that {outcome.why}"
     return ""
 
@@ -234,5 +236,7 @@ def _run(command: Sequence[str], line: str, seconds: float, log: Any) -> int:
 
 def _last_words(status: int, text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
+    # JAX adds remarks on its traceback behind the error.
+    lines = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Exit)\b", line)] or lines
     how = f"died of {signal.Signals(-status).name}" if status < 0 else f"ended with {status}"
     return f"the compiler's process {how}" + (f": {lines[-1].strip()[:300]}" if lines else "")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from twjax.config import Run
-from twjax.planning.candidates import Candidate, Point, saved_words
+from twjax.planning.candidates import Candidate, Point
 from twjax.planning.memory import MARGIN
 from twjax.planning.search import Found, Outcome
 from twjax.planning.table import as_dict
@@ -53,7 +53,7 @@ def cells(outcome: Outcome, found: Found, own: Point) -> tuple[str, ...]:
         axes or "one device",
         f"{point.rows:g}",
         str(point.accumulation),
-        saved_words(point.remat).removeprefix("save "),
+        point.saved_words(),
     )
 
 
@@ -152,6 +152,7 @@ def found_dict(found: Found, run: Run, topology: Topology) -> dict[str, Any]:
             "batch_size": point.batch_size,
             "accumulation": point.accumulation,
             "remat": point.remat,
+            "offload": point.offload,
             "bindings": point.bindings(run, topology.num_devices),
             "expected_seconds": candidate.seconds,
             "expected_bytes": dataclasses.asdict(candidate.memory)
