@@ -1,12 +1,16 @@
-"""Weak scaling on paper: a step's seconds from 16 to 6,144 v5p and to 16 slices of v5e-256.
+r"""Weak scaling on paper: a step's seconds from 16 to 6,144 v5p and to 16 slices of v5e-256.
 
-    python benchmarks/weak_scaling.py --folder build/weak_scaling --svg docs/assets/weak_scaling.svg
+    python benchmarks/tpu_aot.py --report hlo_report.py \
+        --only llama3.1_8b_v5p-128 llama3.1_8b_v5e-256
+    python benchmarks/weak_scaling.py --programs build/tpu_aot --svg docs/assets/weak_scaling.svg
 
-Llama 3.1 8B with the rows a chip of configs/runs/pods/. For each size the step is compiled until
-its schedule is there (half a minute; generating code is most of a compilation) and the time that
-devices wait for their links and for other slices is taken from that schedule. What they compute is
-the same on every size and comes from one whole compilation of a generation (`twjax plan`, kept in
-the cache of plans). Nothing is measured; the assumptions are printed below the table.
+Llama 3.1 8B with the rows a chip of configs/runs/pods/. A generation has one whole compilation, on
+64 v5p or 256 v5e, left by the first command: what devices compute is the same on every size, and
+so are the collectives among those that share the weights. For each size they are timed again over
+the links that the same mesh has there, and the sum of the gradients over the other devices is
+added by its bytes. With `--schedule NAMES` these sizes are also compiled until their own schedule
+is there (a minute or two each; generating code is most of a compilation), which checks the model.
+Nothing is measured; what is assumed is printed below each table.
 """
 
 from __future__ import annotations
@@ -24,9 +28,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from twjax.planning.hlo_text import Instruction
+
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs" / "runs" / "pods"
 V5P = tuple(f"v5p-{cores}" for cores in (32, 128, 512, 2048, 12288))
-V5E = ("v5e-256", "2xv5e-256", "4xv5e-256", "16xv5e-256")
+V5E = ("v5e-256", "2xv5e-256", "4xv5e-256", "8xv5e-256", "16xv5e-256")
+PROGRAMS = {"v5p": "llama3.1_8b_v5p-128", "v5e": "llama3.1_8b_v5e-256"}
+# A collective of all the devices that the links are given of.
+EVERYONE = Instruction("all", "all-reduce", "", (), "", "", False)
 SCHEDULED = "*jit_step*after_optimizations_after_buffer_assignment.txt"
 ASSUMPTIONS = (
     "two rows of 8,192 tokens a chip on every size, so a step has more tokens on more chips",
@@ -34,15 +43,17 @@ ASSUMPTIONS = (
     "v5e: over the 256 chips of a slice, gradients are summed over the slices",
     "a collective takes the bytes of the whole buffer over all links that its group can use, both "
     "ways around where the torus closes; no latency, no contention between groups",
-    "between slices each chip has its part of the slice's network: {dcn} Gbit a second a chip",
-    "links: {link} GB/s each and direction; attention's kernels reach half of the peak",
+    "the sum of the gradients over data parallel devices or slices hides behind nothing; between "
+    "slices each chip reaches half of its part of the network, {dcn} Gbit a second",
+    "links: {link} GB/s each and direction; attention's kernels reach half of the peak; compute is "
+    "the compiler's cycles",
     "no straggler, no failure, no input that is late: those are what a real pod adds",
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Seconds of a step on one size of slices."""
+    """Seconds of a step on one size of slices; `scheduled` are the waits of its own schedule."""
 
     topology: str
     chips: int
@@ -50,7 +61,7 @@ class Size:
     kernels: float
     links: float
     between: float
-    seconds_to_schedule: float
+    scheduled: float | None
 
     @property
     def seconds(self) -> float:
@@ -61,25 +72,67 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument(
+        "--programs", type=pathlib.Path, default=pathlib.Path("build/tpu_aot"),
+        help="where tpu_aot.py left its compilations",
+    )  # fmt: skip
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("build/weak_scaling"))
     parser.add_argument("--svg", type=pathlib.Path, help="where the plot goes")
-    parser.add_argument("--only", nargs="*", default=[*V5P, *V5E], help="names of slices")
+    parser.add_argument("--schedule", nargs="*", default=[], help="names of slices to compile for")
     parser.add_argument("--minutes", type=float, default=10, help="at most, for each schedule")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    environment()
     if args.one:
         schedule_one(args.one[0], pathlib.Path(args.one[1]))
         return
     args.folder.mkdir(parents=True, exist_ok=True)
-    for name in args.only:
+    for name in args.schedule:
         if not (args.folder / f"{name}.json").is_file():
             measure(name, args.folder, args.minutes)
-    found = {chip: sizes(names, args.folder) for chip, names in (("v5p", V5P), ("v5e", V5E))}
-    for chip, series in found.items():
-        print_table(chip, series)
+    found = {}
+    for chip, names in (("v5p", V5P), ("v5e", V5E)):
+        text = (args.programs / PROGRAMS[chip] / "step.hlo").read_text(encoding="utf-8")
+        found[chip] = [modelled(name, text, args.folder) for name in names]
+        print_table(chip, found[chip])
     if args.svg:
         args.svg.parent.mkdir(parents=True, exist_ok=True)
         args.svg.write_text(plot(found), encoding="utf-8")
+
+
+def modelled(name: str, text: str, folder: pathlib.Path) -> Size:
+    """Returns a size by a generation's one program and the links that there are."""
+    import numpy as np
+
+    from twjax.models.network import network
+    from twjax.models.spec import count_weights
+    from twjax.parallel.mesh import make_mesh
+    from twjax.planning.links import Links
+    from twjax.planning.schedule import predict
+
+    run, topology = sized(name)
+    devices = make_mesh(run.mesh, topology.devices()).devices
+    sharing = devices.reshape(-1, run.mesh.fsdp)
+    found = predict(text, Links.of(topology, list(sharing[0])))
+    # The float32 gradients of one device's part of the weights, summed over those with the same.
+    part = 4 * count_weights(network(run.model).specs) / run.mesh.fsdp
+    links, between = found.exposed, 0.0
+    if run.mesh.data > 1:
+        same = np.squeeze(devices, axis=(3, 4))[0, :, 0]
+        links += Links.of(topology, list(same)).seconds("all-reduce", part, EVERYONE)
+    if topology.num_slices > 1:
+        between = Links.of(topology, list(devices.flat)).seconds_across("all-reduce", part)
+    file = folder / f"{name}.json"
+    told = json.loads(file.read_text()) if file.is_file() else None
+    return Size(
+        topology=name,
+        chips=topology.num_chips,
+        compute=found.compute + found.prefetch,
+        kernels=found.kernels,
+        links=links,
+        between=between,
+        scheduled=None if told is None else told["links"] + told["between"],
+    )
 
 
 def environment() -> None:
@@ -110,7 +163,6 @@ def sized(name: str) -> tuple[Any, Any]:
 
 def schedule_one(name: str, folder: pathlib.Path) -> None:
     """Compiles one size; the schedule is in `folder` long before this ends."""
-    environment()
     from twjax.planning.compile import lower_step
 
     run, topology = sized(name)
@@ -139,7 +191,6 @@ def measure(name: str, folder: pathlib.Path, minutes: float) -> None:
     if not text:
         print(f"{name}: no schedule after {spent:.0f} s, see {folder / name}.log", file=sys.stderr)
         return
-    environment()
     from twjax.parallel.mesh import make_mesh
     from twjax.planning.links import Links
     from twjax.planning.schedule import predict
@@ -174,49 +225,20 @@ def wait_for(process: subprocess.Popen, dump: pathlib.Path, end: float) -> str:
     return ""
 
 
-def sizes(names: Sequence[str], folder: pathlib.Path) -> list[Size]:
-    """Returns what is known of a generation's sizes, with its one whole compilation."""
-    told = {name: folder / f"{name}.json" for name in names}
-    told = {name: json.loads(file.read_text()) for name, file in told.items() if file.is_file()}
-    if not told:
-        return []
-    environment()
-    from twjax.planning.cache import PlanCache, default_folder
-    from twjax.planning.compile import plan
-
-    whole = plan(*sized("v5p-128" if "v5p" in names[0] else "v5e-256"),
-                 cache=PlanCache(default_folder())).prediction  # fmt: skip
-    if whole is None:
-        sys.exit("The step that all sizes share doesn't fit.")
-    return [
-        Size(
-            name,
-            one["chips"],
-            whole.compute + whole.prefetch,
-            whole.kernels,
-            one["links"],
-            one["between"],
-            one["seconds_to_schedule"],
-        )
-        for name, one in told.items()
-    ]
-
-
 def print_table(chip: str, series: Sequence[Size]) -> None:
     """Prints a generation's sizes and what is assumed."""
-    if not series:
-        return
     from twjax.planning.topology import CHIPS
 
-    print(
-        "| slices | chips | computes | kernels | waits: links | waits: slices | step | efficiency |"
-    )
-    print("|---" + "|--:" * 7 + "|")
+    heads = ("chips", "computes", "kernels", "waits: links", "waits: slices", "step", "efficiency",
+             "waits, scheduled")  # fmt: skip
+    print("| slices | " + " | ".join(heads) + " |\n|---" + "|--:" * len(heads) + "|")
     for one in series:
-        share = series[0].seconds / one.seconds
+        share = min(o.seconds for o in series) / one.seconds
+        checked = "–" if one.scheduled is None else f"{one.scheduled:.3f} s"
         print(
             f"| {one.topology} | {one.chips:,} | {one.compute:.3f} s | {one.kernels:.3f} s | "
-            f"{one.links:.3f} s | {one.between:.3f} s | {one.seconds:.3f} s | {share:.1%} |"
+            f"{one.links:.3f} s | {one.between:.3f} s | {one.seconds:.3f} s | {share:.1%} | "
+            f"{checked} |"
         )
     rates = CHIPS[chip].rates
     for text in ASSUMPTIONS:
@@ -232,8 +254,7 @@ def plot(found: dict[str, list[Size]]) -> str:
         '<rect width="860" height="330" fill="#ffffff"/>',
     ]
     for place, (chip, series) in enumerate(found.items()):
-        if series:
-            parts += panel(40 + 430 * place, chip, series)
+        parts += panel(40 + 430 * place, chip, series)
     colours = (("computes", COLOURS[0]), ("attention kernels", COLOURS[1]),
                ("waits for links", COLOURS[2]), ("waits for other slices", COLOURS[3]))  # fmt: skip
     for place, (name, colour) in enumerate(colours):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from typing import Any
 
 DEFAULT_MINUTES, DEFAULT_EACH = 20.0, 10.0
@@ -64,6 +65,7 @@ def check_search(args: argparse.Namespace) -> None:
 
 def run_search(args: argparse.Namespace, topology: Any, loaded: Any, cache: Any) -> int:
     """Searches, prints and writes what was asked for."""
+    begin = time.monotonic()
     from twjax.config import ConfigError
     from twjax.planning.candidates import consider
     from twjax.planning.chosen import write_chosen
@@ -99,7 +101,7 @@ def run_search(args: argparse.Namespace, topology: Any, loaded: Any, cache: Any)
     found = search(
         considered,
         worker,
-        seconds=60 * (args.minutes or DEFAULT_MINUTES),
+        seconds=60 * (args.minutes or DEFAULT_MINUTES) - (time.monotonic() - begin),
         each=60 * (args.each_minutes or DEFAULT_EACH),
         usable=usable,
         tell=say,
