@@ -35,6 +35,7 @@ def test_the_pages_hold_the_figures(pages):
     fits, large = pages["fits"].read_text(), pages["large"].read_text()
     for text in ("0.500 s", "attention kernels", "all-gather", "27%", "a &amp; &lt;b&gt;.gin"):
         assert text in fits
+    assert "The step is bound by: matrix unit." in fits and "[&#x27;" not in fits
     assert "too much" in large and "3.25 GiB" in large
     search = pages["search"].read_text()
     assert "fsdp 4; 8 rows; save dots" in search and "about 40.0 GiB by the memory model" in search

@@ -16,6 +16,7 @@ from twjax.planning.topology import GIB, Topology
 
 # Lines of what was pruned and of what wasn't reached that are printed; JSON has them all.
 _SHOWN = 5
+_FAILED = 20
 COLUMNS = ("", "step s", "tokens/s", "MFU", "GiB", "mesh", "rows", "micro", "saved")
 
 
@@ -109,7 +110,11 @@ def _failed(found: Found) -> list[str]:
         for outcome in found.outcomes
         if outcome.state in ("too large", "failed", "out of time")
     ]
-    return ["compiled without a step that fits", *lines] if lines else []
+    if not lines:
+        return []
+    more = len(lines) - _FAILED
+    rest = [f"  and {more:,} more, in --json"] if more > 0 else []
+    return ["compiled without a step that fits", *lines[:_FAILED], *rest]
 
 
 def _pruned(found: Found) -> list[str]:

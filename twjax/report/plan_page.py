@@ -72,7 +72,7 @@ def plan_charts(plan: Plan) -> str:
             "waiting: host": prediction.host,
             "waiting: prefetch": prediction.prefetch,
         }
-        note = f"{judged.bound} bounds the step: {judged.advice}. {trust(plan)}"
+        note = " ".join([f"The step is bound by: {judged.bound}.", judged.advice, *trust(plan)])
         parts.append(_bars("Time of one step", times, 1.0, "s", note))
     html = f'<div class="charts">{"".join(parts)}</div>'
     return html + _traffic(plan)
@@ -80,7 +80,7 @@ def plan_charts(plan: Plan) -> str:
 
 def _bars(title: str, parts: Mapping[str, float], unit: float, name: str, note: str) -> str:
     values = [size / unit for size in parts.values()]
-    return bar_chart(title, list(parts), {title: values}, lambda v: f"{v:.3g}", name, note)
+    return bar_chart(title, list(parts), {title: values}, lambda v: f"{v:.3f}", name, note)
 
 
 def _traffic(plan: Plan) -> str:

@@ -56,25 +56,25 @@ def _plots(found: Found, run: Run, topology: Topology) -> str:
     first = line_chart(
         "Predicted time and memory",
         [
-            _line("not beaten in both", front, joined=True),
-            _line("beaten in both", behind),
-            _line("the configuration's own", mine),
+            _line("not beaten", front, joined=True),
+            _line("beaten", behind),
+            _line("your own", mine),
         ],
         memory,
         time,
-        "Down and to the left is better.",
+        "Down and to the left is better; of what is beaten, another one is better in both.",
     )
     compiled = [o for o in found.fitting if o.plan is not None]
     ordered = sorted(compiled, key=lambda o: o.candidate.memory.total)
     points = [o.candidate.point.describe() for o in ordered]
     expected = [o.candidate.memory.total / GIB for o in ordered]
     exact = Line(
-        "as the compiler has it",
+        "compiled",
         Curve(expected, [o.bytes / GIB for o in ordered]),
         told=points,
         joined=False,
     )
-    same = Line("as expected", Curve(expected, expected))
+    same = Line("expected", Curve(expected, expected))
     second = line_chart(
         "Memory expected before compiling",
         [exact, same],
