@@ -189,6 +189,13 @@ def test_the_table_and_json_have_all_of_it():
     ):
         assert expected in text
     assert "prefetch" not in text
+    assert "one step, predicted                     s    share" in text
+    short = plan(run, "2xv5e-16", predicted(matmul=0.07))
+    text = render(short, heaviest(run), "a.gin", whole_run(run, short))
+    assert "one step, predicted                    ms    share" in text
+    assert "matrix products                 70.0000   100.0%" in text
+    assert run.steps == 500
+    assert "  35.0 seconds of steps at that speed" in text
     assert max(map(len, text.splitlines())) <= 100
     figures = json.loads(json.dumps(as_dict(made, whole)))
     assert figures["prediction"]["exposed_dcn"] == 0.2

@@ -16,7 +16,7 @@ import re
 import numpy as np
 
 from twjax.planning.hlo_module import Module
-from twjax.planning.hlo_text import Instruction, arrays, shape_bytes
+from twjax.planning.hlo_text import Instruction, arrays, operand_bytes, shape_bytes
 
 COLLECTIVES = (
     "all-gather",
@@ -136,7 +136,7 @@ def _starts(instruction: Instruction, fusion: tuple[Instruction, ...]) -> bool:
 
 def payload(instruction: Instruction, names: dict[str, Instruction]) -> float:
     """Returns the bytes of the whole buffer that a collective gathers, reduces or sends."""
-    inputs = sum(shape_bytes(names[o].shape) for o in instruction.operands if o in names)
+    inputs = operand_bytes(instruction, names)
     if instruction.opcode.startswith(("collective-permute", "send")):
         return inputs
     output = shape_bytes(instruction.shape)

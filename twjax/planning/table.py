@@ -11,7 +11,7 @@ from typing import Any
 from twjax.config import Run
 from twjax.parallel.sharding import RULES
 from twjax.planning.compile import Plan
-from twjax.planning.schedule import PREFETCH
+from twjax.planning.schedule import PREFETCH, Prediction
 from twjax.planning.topology import GIB
 from twjax.planning.verdict import trust, verdict
 from twjax.planning.whole import Whole
@@ -187,10 +187,11 @@ def _step(plan: Plan) -> list[str]:
     if plan.work is not None and prediction.matmul:
         peak = plan.topology.chip.flops / plan.topology.chip.devices
         products = f"   at {plan.work.matmul_flops / peak / prediction.matmul:.0%} of the peak"
+    scale, unit = _unit(prediction)
     lines = [
-        "one step, predicted                     s    share",
+        f"{'one step, predicted':28}{unit:>13}    share",
         *(
-            f"  {label:26}{seconds:13.4f}{seconds / prediction.seconds:9.1%}{note}"
+            f"  {label:26}{seconds * scale:13.4f}{seconds / prediction.seconds:9.1%}{note}"
             for label, seconds, note in (
                 ("matrix products", prediction.matmul, products),
                 ("other operations", prediction.other, ""),
@@ -202,7 +203,7 @@ def _step(plan: Plan) -> list[str]:
             )
             if seconds >= SHOWN_SECONDS * prediction.seconds
         ),
-        f"  {'total':26}{prediction.seconds:13.4f}",
+        f"  {'total':26}{prediction.seconds * scale:13.4f}",
         f"  MFU {plan.mfu:.1%}; {plan.tokens_per_second:,.0f} tokens a second, "
         f"{plan.tokens_per_second / plan.topology.num_chips:,.0f} a chip",
         f"  {_BOUND[judged.bound]} bounds it, {judged.shares[judged.bound]:.0%} of the step.",
@@ -220,6 +221,11 @@ _BOUND = {
 }
 
 
+def _unit(prediction: Prediction) -> tuple[float, str]:
+    """Returns what a second is in the unit that suits a step, and its name."""
+    return (1.0, "s") if prediction.seconds >= 0.1 else (1000.0, "ms")
+
+
 def _fold(text: str) -> list[str]:
     return textwrap.wrap(text, 96, subsequent_indent="  ")
 
@@ -228,14 +234,15 @@ def _collectives(plan: Plan) -> list[str]:
     prediction = plan.prediction
     if prediction is None:
         return []
-    lines = ["sent by one device in a step           count          GiB        s   hidden"]
+    scale, unit = _unit(prediction)
+    lines = [f"sent by one device in a step           count          GiB{unit:>9}   hidden"]
     for traffic in prediction.traffic:
         if traffic.kind == PREFETCH:
             continue
         network = "   between slices" if traffic.across_slices else ""
         lines.append(
             f"  {traffic.kind:26}{traffic.count:15,}{traffic.bytes / GIB:13.3f}"
-            f"{traffic.seconds:9.4f}{traffic.hidden:9.0%}{network}"
+            f"{traffic.seconds * scale:9.4f}{traffic.hidden:9.0%}{network}"
         )
     if len(lines) == 1:
         lines.append("  nothing")
@@ -244,11 +251,11 @@ def _collectives(plan: Plan) -> list[str]:
 
 def _whole(whole: Whole) -> list[str]:
     lines = [f"the run: {whole.steps:,} steps, {whole.tokens:,} tokens"]
-    if whole.hours is None or whole.days is None:
+    if whole.hours is None:
         return lines
-    time = f"{whole.days:,.1f} days" if whole.days >= 2 else f"{whole.hours:,.2f} hours"
     lines.append(
-        f"  {time} of steps at that speed; start-up, evaluation, checkpoints and pauses not counted"
+        f"  {_time(whole.hours)} of steps at that speed; start-up, evaluation, checkpoints and "
+        "pauses not counted"
     )
     for cost in whole.costs:
         dollars = cost.of(whole.hours)
@@ -258,6 +265,14 @@ def _whole(whole: Whole) -> list[str]:
     if not whole.costs:
         lines.append("  no price of this type is known here; give yours: --price USD")
     return lines
+
+
+def _time(hours: float) -> str:
+    if hours >= 48:
+        return f"{hours / 24:,.1f} days"
+    if hours >= 2:
+        return f"{hours:.1f} hours"
+    return f"{hours * 60:.1f} minutes" if hours >= 1 / 30 else f"{hours * 3600:.1f} seconds"
 
 
 def _whole_dict(whole: Whole) -> dict[str, Any]:
