@@ -21,6 +21,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -211,15 +212,14 @@ def measure(name: str, folder: pathlib.Path, minutes: float) -> None:
 
 def wait_for(process: subprocess.Popen, dump: pathlib.Path, end: float) -> str:
     """Returns the scheduled module as soon as it is whole; "" where none comes."""
-    size = -1
     while time.monotonic() < end:
         ended = process.poll() is not None
         for file in dump.glob(SCHEDULED):
-            # Written at once, but not in one piece.
-            if 0 < file.stat().st_size == size:
-                return file.read_text(encoding="utf-8")
-            size = file.stat().st_size
-        if ended and size < 0:
+            text = file.read_text(encoding="utf-8")
+            # The entry computation is the last one, and its end alone is at the margin.
+            if re.search(r"^ENTRY .*^}\s*\Z", text, re.MULTILINE | re.DOTALL):
+                return text
+        if ended:
             return ""
         time.sleep(2)
     return ""
