@@ -179,6 +179,14 @@ def test_the_time_is_kept():
     assert given[0] == 0.2 and all(s <= 0.2 for s in given) and given[-1] < 0.2
 
 
+def test_the_number_of_compilations_can_be_bounded():
+    listed = considered(*(candidate(1 + i, 2, fsdp=1) for i in range(5)))
+    got = search(
+        listed, lambda one, s: plan_side.plan(1, 2), seconds=9, each=9, usable=USABLE, most=2
+    )
+    assert [o.state for o in got.outcomes] == ["fits"] * 2 + ["not tried"] * 3
+
+
 def test_a_compilation_without_end_costs_only_itself():
     def compile(one, seconds):
         if one.seconds == 1:
@@ -371,6 +379,7 @@ def test_options_that_need_a_search_say_so(capsys, tmp_path):
     for option, value, message in (
         ("--minutes", "3", "--minutes needs --search"),
         ("--each-minutes", "3", "--each-minutes needs --search"),
+        ("--most", "3", "--most needs --search"),
         ("--write", "x.gin", "--write needs --search"),
         ("--batch", "free", "--batch needs --search"),
         ("--within", "3", "--within needs --search"),
@@ -399,21 +408,20 @@ def test_a_real_search_finds_a_step_and_writes_it(tmp_path, capsys, monkeypatch)
     monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     file, out = plan_side.gin(tmp_path), tmp_path / "chosen.gin"
-    asked = ["plan", file, "--topology", "v5e-4", "--search", "--minutes", "4"]
+    asked = ["plan", file, "--topology", "v5e-4", "--search", "--minutes", "20"]
+    asked += ["--most", "2"]
     asked += ["--set", "Model.num_layers = 2", "--write", str(out)]
     json_file, html = tmp_path / "search.json", tmp_path / "search.html"
     assert main([*asked, "--json", str(json_file), "--html", str(html)]) == 0
     told = json.loads(json_file.read_text())
     fitting = [o for o in told["outcomes"] if o["state"] == "fits"]
-    assert len(fitting) >= 2
+    assert len(fitting) == 2
     best = min(fitting, key=lambda o: o["plan"]["prediction"]["seconds"])
     assert best["best"]
     assert "*" in capsys.readouterr().out and html.stat().st_size > 10_000
     # What it wrote plans to the same figures, from the cache.
     again = tmp_path / "again.json"
-    begin = time.monotonic()
     assert main(["plan", str(out), "--topology", "v5e-4", "--json", str(again)]) == 0
-    assert time.monotonic() - begin < 60
     assert "compiled before" in capsys.readouterr().err
     plan = json.loads(again.read_text())
     assert plan["prediction"] == best["plan"]["prediction"]

@@ -29,6 +29,9 @@ def add_search(parser: argparse.ArgumentParser) -> None:
         help=f"the most that one compilation may take (default: {DEFAULT_EACH:g})",
     )
     group.add_argument(
+        "--most", type=int, metavar="N", help="compile at most N candidates (default: any number)"
+    )
+    group.add_argument(
         "--batch",
         choices=("keep", "free"),
         help="keep (default): a step has the configuration's rows, all at once or in microbatches, "
@@ -51,11 +54,11 @@ def check_search(args: argparse.Namespace) -> None:
     """Raises `ConfigError` for options that don't go together, and for wrong ones."""
     from twjax.config import ConfigError
 
-    only = ("minutes", "each_minutes", "batch", "within", "write")
+    only = ("minutes", "each_minutes", "most", "batch", "within", "write")
     for name in only if not args.search else ():
         if getattr(args, name) is not None:
             raise ConfigError(f"--{name.replace('_', '-')} needs --search.")
-    for name in ("minutes", "each_minutes", "within"):
+    for name in ("minutes", "each_minutes", "most", "within"):
         value = getattr(args, name)
         if value is not None and not value > 0:
             raise ConfigError(f"--{name.replace('_', '-')} ({value:g}) must be positive.")
@@ -104,6 +107,7 @@ def run_search(args: argparse.Namespace, topology: Any, loaded: Any, cache: Any)
         seconds=60 * (args.minutes or DEFAULT_MINUTES) - (time.monotonic() - begin),
         each=60 * (args.each_minutes or DEFAULT_EACH),
         usable=usable,
+        most=args.most,
         tell=say,
     )
     print(render_found(found, loaded, topology, args.config))

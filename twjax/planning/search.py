@@ -96,18 +96,19 @@ def search(
     seconds: float,
     each: float,
     usable: float,
+    most: int | None = None,
     tell: Callable[[str], None] = lambda message: None,
 ) -> Found:
     """Compiles candidates in their order until `seconds` are over; each has `each` at most.
 
-    One that saves more than another of the same mesh and rows that doesn't fit isn't compiled. An
-    interrupt (Ctrl-C) ends the search with what there is.
+    `most` bounds how many are compiled. One that saves more than another of the same mesh and rows
+    that doesn't fit isn't compiled. An interrupt (Ctrl-C) ends the search with what there is.
     """
     begin = time.monotonic()
     outcomes: list[Outcome] = []
     todo = list(considered.ordered)
-    quickest = 0.0
-    while todo:
+    quickest, compiled = 0.0, 0
+    while todo and (most is None or compiled < most):
         left = seconds - (time.monotonic() - begin)
         if left <= 0 or left < quickest / 2:
             break
@@ -118,6 +119,7 @@ def search(
         number = f"{len(outcomes) + 1} of {len(considered.ordered)}"
         tell(f"{number}, {left / 60:.0f} min left: {candidate.point.describe()}")
         start = time.monotonic()
+        compiled += 1
         try:
             answer = compile(candidate, min(each, left))
         except KeyboardInterrupt:
@@ -135,7 +137,7 @@ def search(
         if isinstance(answer, Plan):
             quickest = min(quickest or spent, spent)
         tell("  " + (_short(outcome) if outcome.state == "fits" else outcome.why))
-    outcomes += [Outcome(candidate, "not tried", "the time was up") for candidate in todo]
+    outcomes += [Outcome(candidate, "not tried", "the search was over") for candidate in todo]
     return Found(tuple(outcomes), considered, time.monotonic() - begin, usable)
 
 

@@ -133,7 +133,7 @@ def _untried(found: Found) -> list[str]:
     left = [outcome.candidate for outcome in found.outcomes if outcome.state == "not tried"]
     if not left:
         return []
-    return [f"not compiled, because the time was up: {len(left):,}; next were", *_some(left)]
+    return [f"not compiled when the search ended: {len(left):,}; next were", *_some(left)]
 
 
 def _some(candidates: Sequence[Candidate]) -> list[str]:
