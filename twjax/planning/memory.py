@@ -94,12 +94,13 @@ class Shapes:
         self._optimizer = guarded(
             make_optimizer(run.optimizer, schedule, self.trained.specs), run.faults
         )
+        self._meshes: dict[Mesh, jax.sharding.Mesh] = {}
         self._states: dict[Any, tuple[float, float, float]] = {}
         self._saved: dict[Any, _Handed] = {}
 
     def estimate(self, run: Run) -> Estimate:
         """Returns the memory that a run's step needs; raises ValueError for what can't be cut."""
-        mesh = make_mesh(run.mesh, self.devices)
+        mesh = self._mesh(run.mesh)
         sizes = mesh.shape
         tensor, context = sizes["tensor"], sizes["context"]
         rows = run.data.batch_size / batch_shards(mesh) / run.step.accumulation
@@ -139,6 +140,12 @@ class Shapes:
         )
         return max(backward, loss, key=lambda phase: phase.total)
 
+    def _mesh(self, config: Mesh) -> jax.sharding.Mesh:
+        """Returns a mesh over the devices; laying out thousands of them takes a while."""
+        if config not in self._meshes:
+            self._meshes[config] = make_mesh(config, self.devices)
+        return self._meshes[config]
+
     def _state(self, config: Mesh, mesh: jax.sharding.Mesh) -> tuple[float, float, float]:
         """Bytes of the parameters, of the optimiser, and of the gradients of what is trained."""
         if config not in self._states:
@@ -167,7 +174,7 @@ class Shapes:
         """Returns what a device keeps in its host's memory between the passes."""
         if not run.step.offload:
             return 0.0
-        mesh = make_mesh(run.mesh, self.devices)
+        mesh = self._mesh(run.mesh)
         names = tuple(dict.fromkeys((*(run.step.saved or ()), *run.step.offload)))
         names = tuple(name for name in names if name != "input")
         kept, both = self._held(run), self._handed(run, names)
