@@ -17,6 +17,8 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), "twjax-tests-compiled")
 )
+# Plans of tests aren't the user's.
+os.environ.setdefault("TWJAX_CACHE", os.path.join(tempfile.gettempdir(), "twjax-tests-cache"))
 # Compiling is most of the time of such small programs: half of it goes into making them fast.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"

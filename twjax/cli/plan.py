@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 
 from twjax.cli.options import add_config
+from twjax.cli.plan_search import add_search, check_search, run_search
 
 HELP = "compile a run for a TPU slice ahead of time: does it fit, how fast is it, what does it cost"
 
@@ -44,6 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "of planning/prices.py",
     )
     parser.add_argument("--json", metavar="FILE", help="also write all figures to FILE")
+    parser.add_argument("--html", metavar="FILE", help="also write a page with plots to FILE")
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="compile again what was compiled before: plans are kept in $TWJAX_CACHE, or in "
+        "twjax/ in your cache folder, by the hash of the program, slices, options and versions",
+    )
+    add_search(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,19 +61,25 @@ def run(args: argparse.Namespace) -> int:
 
     if args.price is not None and not 0 <= args.price < 1e6:
         raise ConfigError(f"--price {args.price}: dollars a chip-hour.")
+    check_search(args)
     set_environment()
     topology = parse_topology(args.topology)
     require_compiler()
 
     from twjax import config
+    from twjax.planning.cache import PlanCache, default_folder
     from twjax.planning.compile import check, heaviest, plan, shapes
     from twjax.planning.data import plan_data
     from twjax.planning.table import as_dict, render
     from twjax.planning.whole import whole_run
     from twjax.progress import say
+    from twjax.report.plan_page import write_plan_page
     from twjax.storage import write_json
 
+    cache = None if args.no_cache else PlanCache(default_folder())
     loaded = config.load(config.Run, [args.config], args.set).value
+    if args.search:
+        return run_search(args, topology, loaded, cache)
     for shape in shapes(loaded):
         check(shape, topology)
     lines, figures = plan_data(loaded, args.config)
@@ -74,11 +89,13 @@ def run(args: argparse.Namespace) -> int:
         "more on a busy machine"
     )
     with _heartbeat():
-        result = plan(loaded, topology, quick=args.quick)
+        result = plan(loaded, topology, quick=args.quick, cache=cache, tell=say)
     whole = whole_run(loaded, result, args.price)
     print(render(result, heaviest(loaded), args.config, whole))
     if args.json:
         write_json(args.json, as_dict(result, whole) | {"data": figures})
+    if args.html:
+        write_plan_page(result, args.config, args.html)
     return 0 if result.memory.fits else 2
 
 

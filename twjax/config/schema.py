@@ -57,6 +57,8 @@ class Mesh:
 # What of a layer can be saved for the backward pass: the inputs of attention, its output with the
 # softmax's statistics, its projection, and the products of the MLP.
 SAVEABLE = ("query", "key", "value", "attention", "out", "gate", "up", "down")
+# What can wait in the host's memory instead: these, and what a layer begins with.
+OFFLOADABLE = ("input", *SAVEABLE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,9 +67,13 @@ class Step:
 
     `accumulation` splits the batch into that many microbatches. `remat` names what the backward
     pass recomputes: nothing, all but the projections ("dots"), or whole layers ("full"); a tuple
-    names what it finds saved (of `SAVEABLE`). `loss_chunks` is the number of pieces of the sequence
-    over which logits are formed. `compiler_options` are added to those that twjax gives a TPU's or
-    GPU's compiler (`twjax.parallel`); None takes one of them away.
+    names what it finds saved (of `SAVEABLE`). What `offload` names (of `OFFLOADABLE`: those, and
+    what a layer begins with) it finds as well, but in the memory of the device's host.
+    `loss_chunks` is the number of pieces of the sequence over which logits are formed.
+    `compiler_options` are added to those that twjax gives a TPU's or GPU's compiler
+    (`twjax.parallel`); None takes one of them away. `self_test` compares gradients of a small
+    network by these kernels and options with float32's before the first step; None: on a TPU and on
+    a GPU.
 
     `attention` is "splash" (TPU), "pallas" (GPU), "chunked" (anywhere, in tiles, without an array
     of all positions by all) or "reference" (with one); "auto" is the device's own kernel, and the
@@ -78,14 +84,23 @@ class Step:
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     accumulation: int = 1
     remat: Literal["none", "dots", "full"] | tuple[str, ...] = "full"
+    offload: tuple[str, ...] = ()
     attention: Literal["auto", "reference", "chunked", "splash", "pallas"] = "auto"
     loss_chunks: int = 8
     z_loss: float = 0.0
     compiler_options: dict[str, bool | int | str | None] = dataclasses.field(default_factory=dict)
+    self_test: bool | None = None
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.saved or ()) - set(SAVEABLE))
         require(not unknown, f"Step.remat names {unknown}; what can be saved is {SAVEABLE}.")
+        unknown = sorted(set(self.offload) - set(OFFLOADABLE))
+        require(not unknown, f"Step.offload names {unknown}; what can be is {OFFLOADABLE}.")
+        require(
+            not self.offload or self.remat != "none",
+            f"Step.offload ({self.offload}) needs Step.remat other than 'none': what isn't named "
+            "is computed again; 'dots' keeps the other products on the device.",
+        )
         for name in ("accumulation", "loss_chunks"):
             value = getattr(self, name)
             require(value >= 1, f"Step.{name} ({value}) must be at least 1.")

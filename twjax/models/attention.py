@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -23,8 +24,10 @@ from twjax.models.positions import alibi_slopes
 from twjax.parallel.sharding import activation_spec, constrain, current_mesh
 from twjax.parallel.tpu import SMALL_TILES, Tiles
 
+# (q, k, v, segment ids, form) -> what `attend` returns
+Attend = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, "Form"], jax.Array]
 # Tiles: splash with these.
-Kind = Literal["reference", "splash", "chunked", "pallas"] | Tiles
+Kind = Literal["reference", "splash", "chunked", "pallas"] | Tiles | Attend
 
 # JAX's names of a GPU's platform.
 GPUS = ("gpu", "cuda", "rocm")
@@ -112,6 +115,8 @@ def attend(
     returned are in balanced order, divided over so many devices; segment ids are in the natural one
     and whole.
     """
+    if callable(kind):
+        return kind(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, form)
     if kind == "chunked" or kind == "pallas":
         return _in_tiles(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, kind, form)
     if kind != "reference":

@@ -131,6 +131,7 @@ class Network(Output):
         dtype: Any,
         kind: attention.Kind,
         saved: tuple[str, ...] | None = None,
+        offloaded: tuple[str, ...] = (),
     ) -> jax.Array:
         """Returns the last layer's activations [B, S, D] in `dtype`, normed but for "post" norms.
 
@@ -138,7 +139,14 @@ class Network(Output):
         weights are gathered in the compute dtype.
         """
         hidden_BSD, _ = self._rows(
-            params, tokens_BS, segment_ids_BS, dtype=dtype, kind=kind, saved=saved, keep=False
+            params,
+            tokens_BS,
+            segment_ids_BS,
+            dtype=dtype,
+            kind=kind,
+            saved=saved,
+            offloaded=offloaded,
+            keep=False,
         )
         return hidden_BSD
 
@@ -202,6 +210,7 @@ class Network(Output):
         kind: attention.Kind,
         saved: tuple[str, ...] | None,
         keep: bool,
+        offloaded: tuple[str, ...] = (),
     ) -> tuple[jax.Array, Any]:
         config = self.config
         params = self.cast(params, dtype)
@@ -237,6 +246,7 @@ class Network(Output):
             x_BSD,
             params["layers"],
             saved=saved,
+            offloaded=offloaded,
         )
         x_BSD = self._final(params, x_BSD)
         return x_BSD if parts == 1 else natural(x_BSD, parts), kept

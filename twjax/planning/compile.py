@@ -9,6 +9,7 @@ import pathlib
 import re
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,8 +23,10 @@ from twjax.models.network import network as declare
 from twjax.models.spec import count_weights
 from twjax.parallel.mesh import axis_sizes, make_mesh
 from twjax.parallel.sharding import RULES, batch_sharding, rows_sharding
+from twjax.parallel.tpu import OptionValue, compiler_options
 from twjax.planning import hlo
 from twjax.planning.buffers import Buffer, largest
+from twjax.planning.cache import PlanCache, key_of
 from twjax.planning.flops import model_flops_per_row
 from twjax.planning.hlo_module import Module
 from twjax.planning.links import Links
@@ -142,25 +145,39 @@ def check(run: Run, topology: Topology) -> dict[str, int]:
     return sizes
 
 
-def plan(run: Run, topology: Topology, *, quick: bool = False) -> Plan:
+def plan(
+    run: Run,
+    topology: Topology,
+    *,
+    quick: bool = False,
+    cache: PlanCache | None = None,
+    tell: Callable[[str], None] = lambda message: None,
+) -> Plan:
     """Compiles one step of `run` for `topology`; no weight is ever allocated.
 
     With `quick` the compiler makes its least effort, in about half the time: the step then takes
     somewhat more memory than in training.
     Where the batch or the rows grow in the run, it is the step with the most tokens.
+    What `cache` has of the same program isn't compiled again, and a new plan is kept there.
     Raises `ConfigError` for a batch or a weight that can't be divided, and `CompilerError` with
     the compiler's own reason when it fails otherwise than by running out of HBM.
     """
     sizes = check(run, topology)
     run = heaviest(run)
     begin = time.monotonic()
-    step = compile_step(run, topology, quick=quick)
+    lowered = lower_step(run, topology)
+    key = "" if cache is None else lowered.key(topology, quick)
+    if cache is not None and (kept := cache.load(key, Plan)):
+        tell(f"compiled before, kept in {cache.folder}; --no-cache compiles again")
+        # Another name may stand for the same slices.
+        return dataclasses.replace(kept, topology=topology)
+    step = compile_lowered(lowered, quick=quick)
     seconds = time.monotonic() - begin
 
     tokens = run.data.batch_size * sum(run.data.lengths)
     module = None if step.text is None else Module(step.text)
     links = Links.of(topology, list(step.mesh.devices.flat))
-    return Plan(
+    made = Plan(
         topology=topology,
         mesh=sizes,
         num_parameters=count_weights(step.state_specs),
@@ -174,31 +191,48 @@ def plan(run: Run, topology: Topology, *, quick: bool = False) -> Plan:
         quick=quick,
         compile_seconds=seconds,
     )
+    if cache is not None:
+        cache.save(key, made)
+    return made
 
 
 @dataclasses.dataclass(frozen=True)
-class Compiled:
-    """A step as the compiler made it; `compiled` and `text` are None where it doesn't fit.
+class Lowered:
+    """A step as JAX hands it to the compiler.
 
-    `specs` are those of the network's weights, `state_specs` with adapters beside them. `allocated`
-    is what the compiler's report says, and `needed` what a program that doesn't fit would need, in
-    bytes of HBM. `largest` are its largest temporaries, also where it doesn't fit. `arguments` are
-    the abstract state, batch and what is kept of a base.
+    `specs` are those of the network's weights, `state_specs` with adapters beside them.
+    `arguments` are the abstract state, batch and what is kept of a base; `options` the compiler's.
     """
 
     mesh: jax.sharding.Mesh
     specs: Any
     state_specs: Any
+    program: Any
+    options: dict[str, OptionValue]
+    arguments: tuple[TrainState, Any, Any]
+
+    def key(self, topology: Topology, quick: bool) -> str:
+        """Returns the hash under which its plan is kept."""
+        return key_of(self.program.as_text(), topology, self.options, quick)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled(Lowered):
+    """A step as the compiler made it; `compiled` and `text` are None where it doesn't fit.
+
+    `allocated` is what the compiler's report says, and `needed` what a program that doesn't fit
+    would need, in bytes of HBM. `largest` are its largest temporaries, also where it doesn't fit.
+    """
+
     compiled: Any
     text: str | None
     needed: float
     allocated: float | None
     largest: tuple[Buffer, ...]
-    arguments: tuple[TrainState, Any, Any]
 
 
-def compile_step(run: Run, topology: Topology, *, quick: bool = False) -> Compiled:
-    """Compiles one step for a topology, as `plan` does."""
+def lower_step(run: Run, topology: Topology) -> Lowered:
+    """Traces one step for a topology, in seconds."""
     mesh = make_mesh(run.mesh, topology.devices())
     network = declare(run.model)
     # The rate of a source is a number like any other to the compiler.
@@ -210,16 +244,31 @@ def compile_step(run: Run, topology: Topology, *, quick: bool = False) -> Compil
     state, batch = abstract_state(network, optimizer, mesh, trained), abstract_batch(run, mesh)
     step = make_train_step(network, run, optimizer, schedule, mesh, trained, frozen)
     kept = (frozen.abstract(),) if isinstance(frozen, FrozenBase) else ()
+    with jax.set_mesh(mesh):
+        program = step.lower(state, batch, *kept)
+    options = compiler_options(mesh.devices.flat[0], run.step.compiler_options)
+    return Lowered(mesh, base.specs, network.specs, program, options, (state, batch, kept))
+
+
+def compile_lowered(lowered: Lowered, *, quick: bool = False) -> Compiled:
+    """Compiles what was traced; with `quick` with the least effort."""
     with tempfile.TemporaryDirectory(prefix="twjax-plan-") as dump:
-        with jax.set_mesh(mesh):
-            lowered = step.lower(state, batch, *kept)
-        compiled, needed = _compile(lowered, dump, quick)
-        text = _module_text(compiled, pathlib.Path(dump))
-        allocated = _allocated(pathlib.Path(dump))
-        temporaries = _largest(pathlib.Path(dump))
-    specs = base.specs, network.specs
-    arguments = state, batch, kept
-    return Compiled(mesh, *specs, compiled, text, needed, allocated, temporaries, arguments)
+        compiled, needed = _compile(lowered.program, dump, quick)
+        folder = pathlib.Path(dump)
+        found = {
+            "compiled": compiled,
+            "text": _module_text(compiled, folder),
+            "needed": needed,
+            "allocated": _allocated(folder),
+            "largest": _largest(folder),
+        }
+    traced = {field.name: getattr(lowered, field.name) for field in dataclasses.fields(Lowered)}
+    return Compiled(**traced, **found)
+
+
+def compile_step(run: Run, topology: Topology, *, quick: bool = False) -> Compiled:
+    """Compiles one step for a topology, as `plan` does."""
+    return compile_lowered(lower_step(run, topology), quick=quick)
 
 
 def shapes(run: Run) -> list[Run]:
@@ -339,9 +388,9 @@ def _largest(dump: pathlib.Path) -> tuple[Buffer, ...]:
 
 def _memory(step: Compiled, usable: float) -> Memory:
     compiled, (state, batch, kept) = step.compiled, step.arguments
-    parameters = _device_bytes((state.params, kept))
-    optimizer = _device_bytes((state.optimizer, state.step, state.average))
-    rows = _device_bytes(batch)
+    parameters = device_bytes((state.params, kept))
+    optimizer = device_bytes((state.optimizer, state.step, state.average))
+    rows = device_bytes(batch)
     arguments = parameters + optimizer + rows
     if compiled is None:
         layout, outputs, program = 0.0, 0.0, 0.0
@@ -366,7 +415,7 @@ def _memory(step: Compiled, usable: float) -> Memory:
     )
 
 
-def _device_bytes(tree: Any) -> float:
+def device_bytes(tree: Any) -> float:
     """Returns the bytes of one device's share of an abstract tree."""
     return float(
         sum(

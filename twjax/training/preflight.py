@@ -118,6 +118,17 @@ def check_lengths(run: Run, context: int, platform: str) -> None:
             )
 
 
+def check_host_memory(run: Run, device: Any) -> None:
+    """What a step offloads needs memory of the host that the device reads by itself."""
+    kinds = {memory.kind for memory in device.addressable_memories()}
+    if run.step.offload and "pinned_host" not in kinds:
+        raise ConfigError(
+            f"Step.offload ({', '.join(run.step.offload)}): {device.device_kind} reaches "
+            f"{', '.join(sorted(kinds))} and no 'pinned_host' memory here. Leave it out, and let "
+            "Step.remat compute more again."
+        )
+
+
 def check_vocabulary(run: Run, readers: Iterable[RowReader]) -> None:
     """The model must have a row for every id."""
     for reader in readers:

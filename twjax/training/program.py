@@ -16,7 +16,7 @@ from twjax.data.course import Course
 from twjax.data.loader import Readers, batches, open_course
 from twjax.data.mixture import ORDER
 from twjax.models import adapters
-from twjax.models.attention import choose_attention
+from twjax.models.attention import Kind, choose_attention
 from twjax.models.network import network as declare
 from twjax.parallel.mesh import make_mesh
 from twjax.parallel.sharding import batch_sharding
@@ -41,6 +41,7 @@ from twjax.training.preflight import (
     check_batch,
     check_caches,
     check_config,
+    check_host_memory,
     check_reading,
     check_vocabulary,
     fingerprints,
@@ -48,6 +49,7 @@ from twjax.training.preflight import (
 )
 from twjax.training.profiling import Profile
 from twjax.training.schedule import Rate, scaled
+from twjax.training.self_test import self_test
 from twjax.training.senders import Senders
 from twjax.training.source import Source, run_schedule
 from twjax.training.start import OpenFolder, find_start, first_state
@@ -70,11 +72,13 @@ def train(
     open_folder: OpenFolder | None = None,
     branch_from: str | None = None,
     profile: Profile | None = None,
+    attends: Kind | None = None,
 ) -> bool:
     """Trains a run to its end, from its newest checkpoint if it has one.
 
     `open_folder` opens what "hf:DIR" in `Run.init` names. `branch_from` ("RUN@STEP") begins a run
     with the whole state of another one's checkpoint, at its step. `profile` traces some steps.
+    `attends` computes attention instead of what `Step.attention` chooses.
 
     Returns True when the run is finished, False when it was asked to stop; either way the state
     is on disk. Everything that can be wrong is checked before the first step.
@@ -89,7 +93,9 @@ def train(
             branch.begin(branch_from, loaded.value, run_dir, allow_change)
         program = _Program(loaded, run_dir, checkpoints, make_watch, allow_change, config_name)
         program.clock = Clock(watchdog, profile)
+        program.attends = attends
         program.prepare(open_folder)
+        self_test(program.run, program.mesh, attends)
         with jax.set_mesh(program.mesh), program.senders:
             return program.run_to_end()
 
@@ -115,12 +121,14 @@ class _Program:
         self.local = LocalCheckpoints(run_dir, self.run.checkpoint, self.mesh)
         self.changes: list[Any] = []
         self.clock = Clock()
+        self.attends: Kind | None = None
 
     def prepare(self, open_folder: OpenFolder | None) -> None:
         """Opens and checks everything that the run needs, before any device work."""
         run, run_dir, mesh = self.run, self.run_dir, self.mesh
         check_batch(run, mesh)
         choose_attention(run.step.attention, mesh.devices.flat[0].platform)
+        check_host_memory(run, jax.local_devices()[0])
         self.network = declare(run.model)
         self.history = History.of(run_dir)
         if jax.process_count() > 1:
@@ -260,15 +268,9 @@ class _Program:
         return guarded(optimizer, self.run.faults)
 
     def _step_fn(self, changes: Sequence[tuple[int, float]]) -> StepFn:
-        step = make_train_step(
-            self.learner,
-            self.run,
-            self._optimizer(changes),
-            self._schedule(changes),
-            self.mesh,
-            self.trained,
-            self.base,
-        )
+        optimizer, rate = self._optimizer(changes), self._schedule(changes)
+        parts = (self.mesh, self.trained, self.base, self.attends)
+        step = make_train_step(self.learner, self.run, optimizer, rate, *parts)
         if not isinstance(self.base, FrozenBase):
             return step
         return lambda state, batch: step(state, batch, self.kept)

@@ -39,6 +39,13 @@ class Forward(NamedTuple):
     ahead: int
 
 
+def attention_of(run: Run, device: Any) -> Kind:
+    """Returns what computes attention in a run's step on this device."""
+    chosen = choose_attention(run.step.attention, device.platform)
+    # Its tiles need the options with which the step is compiled.
+    return tuning(device).tiles if chosen == "splash" else chosen
+
+
 def forward(network: AnyNetwork, run: Run, params: Any, batch: Batch, kind: Kind) -> Forward:
     """Runs the network over a batch of decoder's or encoder-decoder's rows."""
     dtype = jnp.dtype(run.step.dtype)
@@ -50,6 +57,7 @@ def forward(network: AnyNetwork, run: Run, params: Any, batch: Batch, kind: Kind
         dtype=dtype,
         kind=kind,
         saved=run.step.saved,
+        offloaded=run.step.offload,
     )
     tokens = batch["targets" if both else "tokens"]
     head = network.head(params, dtype)
@@ -64,11 +72,13 @@ def make_train_step(
     mesh: jax.sharding.Mesh,
     trained: Trained | None = None,
     base: FrozenBase | Taught | None = None,
+    attends: Kind | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Returns the jitted step; the state is donated, all shardings are pinned.
 
-    `trained` (default: all weights) are those that `optimizer` was made for. `run.distillation`
-    needs its `base`; with a `FrozenBase` the step has a third argument, what `base.keep` returned.
+    `trained` (default: all weights) are those that `optimizer` was made for; `attends` (default:
+    what `attention_of` chooses) computes attention. `run.distillation` needs its `base`; with a
+    `FrozenBase` the step has a third argument, what `base.keep` returned.
 
     The batch has `tokens`, `segment_ids`, `loss_weights` [batch, seq], or an encoder-decoder's
     rows (`twjax.data.row_format.row_dtype`). The loss is the mean over
@@ -82,10 +92,7 @@ def make_train_step(
     if (kept_close is None) != (base is None):
         raise ValueError("A step needs a base with Run.distillation, and none without.")
     device = mesh.devices.flat[0]
-    attends = choose_attention(run.step.attention, device.platform)
-    if attends == "splash":
-        # These tiles need the options with which the step is compiled.
-        attends = tuning(device).tiles
+    attention = attends or attention_of(run, device)
     learnt = trained or Trained(network.specs)
     shardings = state_shardings(network, optimizer, mesh, learnt)
 
@@ -93,7 +100,7 @@ def make_train_step(
         moved: Any, fixed: Any, batch: Batch
     ) -> tuple[jax.Array, tuple[LossSums, jax.Array]]:
         params, kept, factor = fixed
-        here = forward(network, run, parts.put(params, moved), batch, attends)
+        here = forward(network, run, parts.put(params, moved), batch, attention)
         arrays = here[:4]
         settings: dict[str, Any] = {
             "ahead": here.ahead,
@@ -110,7 +117,7 @@ def make_train_step(
         if isinstance(base, Taught):
             compared = Tops(batch["top_ids"], batch["top_logs"], rows_B, factor)
         else:
-            there = forward(base.network, run, base.whole(kept, params), batch, attends)
+            there = forward(base.network, run, base.whole(kept, params), batch, attention)
             compared = Base(there.hidden_BSD, there.head_DV, rows_B, factor)
         how = Comparison.of(run.model, kept_close.temperature, base.known)
         return distilled_loss(*arrays, compared, how, **settings)
@@ -127,7 +134,7 @@ def make_train_step(
             counted = jnp.sum(tokens_B * batch["replay"].astype(jnp.float32))
             share = jnp.maximum(jnp.sum(tokens_B), 1.0) / jnp.maximum(counted, 1.0)
             factor = kept_close.weight * share
-        grads, (sums, kl) = _accumulate(
+        grads, (sums, kl) = accumulate(
             gradient,
             moved,
             (state.params, kept, factor),
@@ -178,7 +185,7 @@ def make_train_step(
     )
 
 
-def _accumulate(
+def accumulate(
     gradient: Any, moved: Any, fixed: Any, batch: Batch, count: int, shardings: Any
 ) -> tuple[Any, Any]:
     """Sums gradients and losses over `count` microbatches, one after another.
