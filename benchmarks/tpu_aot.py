@@ -33,7 +33,7 @@ MAXTEXT: dict[str, tuple[float, float, float, bool, str]] = {
     "llama_1b_v5e-16": (1.123, 28.9, 5.3, True, "0.92 s, fits"),
 }
 # Compiled alike, without figures of MaxText's beside them.
-ALONE = ("llama3.1_8b_128k_v5p-128",)
+ALONE = ("llama3.1_8b_128k_v5p-128", "llama3.1_70b_v6e-256")
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests import tiny
 from twjax.config import Run, load
 from twjax.parallel import tpu
-from twjax.training.preflight import check_host_memory
+from twjax.training.preflight import check_device
 
 VMEM = "xla_tpu_scoped_vmem_limit_kib"
 
@@ -72,5 +72,5 @@ def test_a_device_without_the_hosts_memory_is_told_so(tmp_path):
     one = types.SimpleNamespace(kind="device")
     lacks = types.SimpleNamespace(device_kind="TPU v9", addressable_memories=lambda: [one])
     with pytest.raises(ValueError, match=r"Step\.offload \(gate\): TPU v9 reaches device and no"):
-        check_host_memory(run, lacks)
-    check_host_memory(run, jax.devices()[0])
+        check_device(run, lacks)
+    check_device(run, jax.devices()[0])

@@ -69,7 +69,8 @@ class Step:
     pass recomputes: nothing, all but the projections ("dots"), or whole layers ("full"); a tuple
     names what it finds saved (of `SAVEABLE`). What `offload` names (of `OFFLOADABLE`: those, and
     what a layer begins with) it finds as well, but in the memory of the device's host.
-    `loss_chunks` is the number of pieces of the sequence over which logits are formed.
+    `matmul` is what the layers' matrix products are computed in, where the device has it; None:
+    in `dtype`. `loss_chunks` is the number of pieces of the sequence over which logits are formed.
     `compiler_options` are added to those that twjax gives a TPU's or GPU's compiler
     (`twjax.parallel`); None takes one of them away. `self_test` compares gradients of a small
     network by these kernels and options with float32's before the first step; None: on a TPU and on
@@ -85,6 +86,7 @@ class Step:
     accumulation: int = 1
     remat: Literal["none", "dots", "full"] | tuple[str, ...] = "full"
     offload: tuple[str, ...] = ()
+    matmul: Literal["int8", "fp8"] | None = None
     attention: Literal["auto", "reference", "chunked", "splash", "pallas"] = "auto"
     loss_chunks: int = 8
     z_loss: float = 0.0

@@ -16,6 +16,7 @@ from twjax.data.loader import Readers
 from twjax.data.mixture import ORDER
 from twjax.data.rows import RowReader
 from twjax.models.attention import choose_attention, chunk_unit
+from twjax.parallel import low_bits
 from twjax.parallel.sharding import batch_shards, seq_shards
 from twjax.progress import say
 from twjax.storage import read_json_lines
@@ -118,8 +119,9 @@ def check_lengths(run: Run, context: int, platform: str) -> None:
             )
 
 
-def check_host_memory(run: Run, device: Any) -> None:
-    """What a step offloads needs memory of the host that the device reads by itself."""
+def check_device(run: Run, device: Any) -> None:
+    """A step needs products that the device has, and for offloading memory of its host."""
+    low_bits.check(run.step.matmul, device)
     kinds = {memory.kind for memory in device.addressable_memories()}
     if run.step.offload and "pinned_host" not in kinds:
         raise ConfigError(

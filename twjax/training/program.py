@@ -41,7 +41,7 @@ from twjax.training.preflight import (
     check_batch,
     check_caches,
     check_config,
-    check_host_memory,
+    check_device,
     check_reading,
     check_vocabulary,
     fingerprints,
@@ -128,7 +128,7 @@ class _Program:
         run, run_dir, mesh = self.run, self.run_dir, self.mesh
         check_batch(run, mesh)
         choose_attention(run.step.attention, mesh.devices.flat[0].platform)
-        check_host_memory(run, jax.local_devices()[0])
+        check_device(run, jax.local_devices()[0])
         self.network = declare(run.model)
         self.history = History.of(run_dir)
         if jax.process_count() > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from twjax.models import parts
 from twjax.models.attention import Kind, choose_attention
 from twjax.models.encdec import EncoderDecoder
 from twjax.models.network import AnyNetwork
+from twjax.parallel import low_bits
 from twjax.parallel.sharding import batch_sharding, replicated, rows_sharding
 from twjax.parallel.tpu import compiler_options, tuning
 from twjax.training.base import FrozenBase, Taught
@@ -92,6 +94,8 @@ def make_train_step(
     if (kept_close is None) != (base is None):
         raise ValueError("A step needs a base with Run.distillation, and none without.")
     device = mesh.devices.flat[0]
+    low_bits.check(run.step.matmul, device)
+    network = dataclasses.replace(network, matmul=run.step.matmul)
     attention = attends or attention_of(run, device)
     learnt = trained or Trained(network.specs)
     shardings = state_shardings(network, optimizer, mesh, learnt)
