@@ -46,6 +46,12 @@ class History:
             now = now._after(event)
         return now
 
+    def read_as(self, reading: Reading, first: int | None) -> tuple[tuple[int, Reading], ...]:
+        """Returns `readings` with this one from its first step on; None: no other than before."""
+        if first is None:
+            return self.readings or ((0, reading),)
+        return (*(pair for pair in self.readings if pair[0] < first), (first, reading))
+
     def _after(self, event: Mapping[str, Any]) -> History:
         kind, step = event["event"], event["step"]
         if kind == "branch":
@@ -60,9 +66,8 @@ class History:
         if event.get("source"):
             change["source"] = event["source"]
         if event.get("reading"):
-            first = event["reading_from"]
-            kept = [pair for pair in now.readings if pair[0] < first]
-            change["readings"] = (*kept, (first, Reading.parse(event["reading"])))
+            reading = Reading.parse(event["reading"])
+            change["readings"] = now.read_as(reading, event["reading_from"])
         # A decision made again, or at an earlier step, replaces all that followed it.
         earlier = {s: look for s, look in now.looks.items() if s < step}
         if kind == "baseline":

@@ -120,7 +120,8 @@ def check_lengths(run: Run, context: int, platform: str) -> None:
 
 
 def check_device(run: Run, device: Any) -> None:
-    """A step needs products that the device has, and for offloading memory of its host."""
+    """A step needs kernels and products that the device has, and to offload memory of its host."""
+    choose_attention(run.step.attention, device.platform)
     low_bits.check(run.step.matmul, device)
     kinds = {memory.kind for memory in device.addressable_memories()}
     if run.step.offload and "pinned_host" not in kinds:

@@ -16,7 +16,7 @@ from twjax.data.course import Course
 from twjax.data.loader import Readers, batches, open_course
 from twjax.data.mixture import ORDER
 from twjax.models import adapters
-from twjax.models.attention import Kind, choose_attention
+from twjax.models.attention import Kind
 from twjax.models.network import network as declare
 from twjax.parallel.mesh import make_mesh
 from twjax.parallel.sharding import batch_sharding
@@ -127,7 +127,6 @@ class _Program:
         """Opens and checks everything that the run needs, before any device work."""
         run, run_dir, mesh = self.run, self.run_dir, self.mesh
         check_batch(run, mesh)
-        choose_attention(run.step.attention, mesh.devices.flat[0].platform)
         check_device(run, jax.local_devices()[0])
         self.network = declare(run.model)
         self.history = History.of(run_dir)
@@ -151,10 +150,7 @@ class _Program:
         self.anew = not begun
         known = self.history.readings[-1][1] if self.history.readings else None
         self.changed = check_reading(run, run_dir, known, step, self.allow_change)
-        self.readings = self.history.readings or ((0, run.reading),)
-        if self.changed is not None:
-            kept = [pair for pair in self.readings if pair[0] < self.changed]
-            self.readings = (*kept, (self.changed, run.reading))
+        self.readings = self.history.read_as(run.reading, self.changed)
         self.readers, self.course = self._open(self.history.until(step))
         every = [reader for some in self.readers.values() for reader in some.values()]
         check_vocabulary(run, every)
@@ -423,11 +419,9 @@ class _Program:
         current = way()
         try:
             late: Answer = retreat()
-            if late is not None:
-                pass
-            elif steering and (due := steering.due(start)):
+            if late is None and steering and (due := steering.due(start)):
                 late = back_from(due)
-            elif metrics.was_evaluated(start):
+            elif late is None and metrics.was_evaluated(start):
                 # A kill came between the evaluation and the answer to it.
                 late = answer(start, metrics.evaluations(start))
             if isinstance(late, Halt):
