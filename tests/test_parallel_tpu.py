@@ -70,7 +70,9 @@ def test_what_can_not_be_offloaded_is_refused_with_what_can(tmp_path):
 def test_a_device_without_the_hosts_memory_is_told_so(tmp_path):
     run = load(Run, [tiny.write_config(tmp_path)], ["Step.offload = ('gate',)"]).value
     one = types.SimpleNamespace(kind="device")
-    lacks = types.SimpleNamespace(device_kind="TPU v9", addressable_memories=lambda: [one])
+    lacks = types.SimpleNamespace(
+        platform="tpu", device_kind="TPU v9", addressable_memories=lambda: [one]
+    )
     with pytest.raises(ValueError, match=r"Step\.offload \(gate\): TPU v9 reaches device and no"):
         check_device(run, lacks)
     check_device(run, jax.devices()[0])
