@@ -5,10 +5,13 @@ Processes that tests start inherit it: one that needs another number of devices 
 """
 
 import os
+import signal
 import tempfile
 
 import pytest
 
+# Whoever starts the tests with nohup has it ignored, and processes that tests start inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # A development machine has libtpu for ahead-of-time compilation: without this JAX would look for
 # the chips.
 os.environ["JAX_PLATFORMS"] = "cpu"
