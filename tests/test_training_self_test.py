@@ -154,10 +154,10 @@ def test_options_reach_the_compiler(config):
         self_test.difference(run_of(config), mesh, "reference", {"xla_none_such": True})
 
 
-# XLA:CPU hands some sums to YNNPACK. In versions here it then adds to whatever its result's memory
-# held: a sum of a product of bfloat16 values, converted to float32 and of more than one axis, is
-# garbage. The splash kernel's sum of output times slope, outside of the kernel itself, is such a
-# one under jit. Left with nothing but products, YNNPACK is right; no TPU has it.
+# XLA:CPU hands some sums to YNNPACK. In jaxlib 0.10.2 and 0.12.0 a sum of products of bfloat16
+# values that are converted to float32 and reshaped then holds what was in its memory before. Under
+# jit the sum of output times slope that splash's backward pass begins with, outside of the kernel
+# itself, is such a one. With nothing but matrix products left to YNNPACK all is right.
 WITHOUT_ITS_SUMS: dict[str, OptionValue] = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"
 }
@@ -177,7 +177,7 @@ def splash_forgets_a_tile(q, k, v, segment_ids, form):
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_kernel_passes_in_its_interpreter(config, dtype):
-    """Where it rounds to bfloat16 on a TPU it does so here, and uses a third of what is allowed."""
+    """It rounds to bfloat16 where its source does, and uses less than a third of what is allowed."""
     run = run_of(config, "Data.seq_len = 256", "Model.head_dim = 128", f"Step.dtype = '{dtype}'")
     mesh = make_mesh(run.mesh, jax.devices()[:2])
     found = self_test.difference(run, mesh, splash, WITHOUT_ITS_SUMS)
