@@ -177,7 +177,7 @@ def splash_forgets_a_tile(q, k, v, segment_ids, form):
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_kernel_passes_in_its_interpreter(config, dtype):
-    """It rounds to bfloat16 where its source does, and uses less than a third of what is allowed."""
+    """It rounds to bfloat16 where its source does, and uses under a third of what is allowed."""
     run = run_of(config, "Data.seq_len = 256", "Model.head_dim = 128", f"Step.dtype = '{dtype}'")
     mesh = make_mesh(run.mesh, jax.devices()[:2])
     found = self_test.difference(run, mesh, splash, WITHOUT_ITS_SUMS)
