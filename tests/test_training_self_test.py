@@ -16,7 +16,7 @@ from twjax.models.network import network as declare
 from twjax.models.spec import is_spec
 from twjax.parallel.mesh import make_mesh
 from twjax.parallel.sharding import batch_sharding, batch_shards, weight_shardings
-from twjax.parallel.tpu import Tiles, compiler_options
+from twjax.parallel.tpu import OptionValue, Tiles, compiler_options
 from twjax.planning.topology import parse_topology, set_environment
 from twjax.training import self_test
 from twjax.training.program import train
@@ -154,23 +154,36 @@ def test_options_reach_the_compiler(config):
         self_test.difference(run_of(config), mesh, "reference", {"xla_none_such": True})
 
 
+# XLA:CPU hands some sums to YNNPACK. In jaxlib 0.10.2 and 0.12.0 a sum of products of bfloat16
+# values that are converted to float32 and reshaped then holds what was in its memory before. Under
+# jit the sum of output times slope that splash's backward pass begins with, outside of the kernel
+# itself, is such a one. With nothing but matrix products left to YNNPACK all is right.
+WITHOUT_ITS_SUMS: dict[str, OptionValue] = {
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"
+}
+TILES = Tiles(forward=128, queries=128, keys=128, compute=128)
+
+
+def splash(q, k, v, segment_ids, form):
+    return attention._splash(q, k, v, segment_ids, form, TILES, interpret=True)
+
+
+def splash_forgets_a_tile(q, k, v, segment_ids, form):
+    """Hides the second tile of keys, as a wrong bound of the loop would."""
+    hidden = jnp.where(jnp.arange(256) >= 128, segment_ids + 100, segment_ids)
+    return splash(q, k, v, hidden, form)
+
+
 @pytest.mark.slow
-def test_the_kernel_passes_in_its_interpreter(config):
-    # In float32: compiled for a CPU, the interpreter's row sums of bfloat16 products are wrong.
-    run = run_of(config, "Data.seq_len = 256", "Model.head_dim = 128")
-    tiles = Tiles(forward=128, queries=128, keys=128, compute=128)
-
-    def splash(q, k, v, segment_ids, form):
-        return attention._splash(q, k, v, segment_ids, form, tiles, interpret=True)
-
-    def forgets_a_tile(q, k, v, segment_ids, form):
-        # The second tile of keys, as a wrong bound of the loop would.
-        hidden = jnp.where(jnp.arange(256) >= 128, segment_ids + 100, segment_ids)
-        return attention._splash(q, k, v, hidden, form, tiles, interpret=True)
-
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_kernel_passes_in_its_interpreter(config, dtype):
+    """It rounds to bfloat16 where its source does, and uses under a third of what is allowed."""
+    run = run_of(config, "Data.seq_len = 256", "Model.head_dim = 128", f"Step.dtype = '{dtype}'")
     mesh = make_mesh(run.mesh, jax.devices()[:2])
-    assert self_test.difference(run, mesh, splash, {}).passes
-    assert not self_test.difference(run, mesh, forgets_a_tile, {}).passes
+    found = self_test.difference(run, mesh, splash, WITHOUT_ITS_SUMS)
+    assert found.error < found.tolerance / 3, found
+    broken = self_test.difference(run, mesh, splash_forgets_a_tile, WITHOUT_ITS_SUMS)
+    assert not broken.passes, broken
 
 
 def test_rows_longer_than_the_tests_have_as_many_tiles_of_keys(config):
