@@ -40,7 +40,7 @@ GATHERED_COPIES = 2
 # A logit in float32, and its gradient.
 LOGIT_BYTES = 6
 # A step that the model finds larger than the memory by this share isn't compiled.
-MARGIN = 0.2
+MARGIN = 0.6
 
 
 @dataclasses.dataclass(frozen=True)
