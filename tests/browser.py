@@ -18,6 +18,37 @@ import pytest
 needed = pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on PATH")
 SECONDS = 60
 
+# What overflows its place, and texts of a chart that are cut off or lie on each other.
+FAULTS = """(() => {
+  const faults = [], gap = 1;
+  const inside = (a, b) => a.left >= b.left - gap && a.right <= b.right + gap
+    && a.top >= b.top - gap && a.bottom <= b.bottom + gap;
+  for (const svg of document.querySelectorAll("svg")) {
+    const name = svg.getAttribute("aria-label"), box = svg.getBoundingClientRect();
+    const texts = [...svg.querySelectorAll("text")].map((t) => [t, t.getBoundingClientRect()]);
+    texts.forEach(([a, one], i) => {
+      if (!inside(one, box)) faults.push(`${name}: "${a.textContent}" is cut off`);
+      for (const [b, other] of texts.slice(i + 1)) {
+        const wide = Math.min(one.right, other.right) - Math.max(one.left, other.left);
+        const high = Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top);
+        if (wide > 2 && high > 0.45 * Math.min(one.height, other.height))
+          faults.push(`${name}: "${a.textContent}" lies on "${b.textContent}"`);
+      }
+    });
+  }
+  for (const node of document.querySelectorAll("figure, .card, .tiles li, p, h1, h2, h3, li")) {
+    const box = node.getBoundingClientRect();
+    if (box.width && (box.left < -gap || box.right > document.documentElement.clientWidth + gap))
+      faults.push(`${node.tagName} "${node.textContent.slice(0, 40)}" leaves the page`);
+  }
+  for (const node of document.querySelectorAll(".balance .row")) {
+    const texts = [...node.querySelectorAll("b, span")].map((t) => t.getBoundingClientRect());
+    if (texts.some((t) => !inside(t, node.closest("figure").getBoundingClientRect())))
+      faults.push(`balance: "${node.textContent}" is cut off`);
+  }
+  return faults;
+})()"""
+
 
 def command(user: pathlib.Path) -> list[str]:
     """Returns how Chromium is called; `user` is the folder of its profile."""

@@ -5,10 +5,13 @@ Processes that tests start inherit it: one that needs another number of devices 
 """
 
 import os
+import signal
 import tempfile
 
 import pytest
 
+# Whoever starts the tests with nohup has it ignored, and processes that tests start inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # A development machine has libtpu for ahead-of-time compilation: without this JAX would look for
 # the chips.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -17,6 +20,8 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), "twjax-tests-compiled")
 )
+# Plans of tests aren't the user's.
+os.environ.setdefault("TWJAX_CACHE", os.path.join(tempfile.gettempdir(), "twjax-tests-cache"))
 # Compiling is most of the time of such small programs: half of it goes into making them fast.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"

@@ -55,6 +55,7 @@ TENSORFLOW = {"seqio", "tensorflow", "tensorflow_text", "tensorflow_datasets"}
 TFDS = "twjax.corpus.sources.tfds"
 OWNERS = {
     "gin": ("twjax.config.loader",),
+    "qwix": ("twjax.models.low_bits",),
     "orbax": ("twjax.training.checkpoint", "twjax.training.stored"),
     "tensorstore": ("twjax.training.stored",),
     "opencc": ("twjax.corpus",),

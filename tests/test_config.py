@@ -48,6 +48,26 @@ def test_every_run_config_loads_and_rebuilds_itself(path, tmp_path):
         ("Schedule.peak = 'x'", "--set: Schedule.peak ('x', a str) must be float | None."),
         ("Model.num_layers = 2.5", "--set: Model.num_layers (2.5, a float) must be int."),
         ("Checkpoint.every = True", "Checkpoint.every (True, a bool) must be int."),
+        (
+            "Checkpoint.keep_every = 4",
+            "Checkpoint.keep_every (4) must be a multiple of Checkpoint.",
+        ),
+        ("Checkpoint.export_every = 0", "Checkpoint.export_every (0) must be a multiple of"),
+        ("Checkpoint.keep_best = -1", "Checkpoint.keep_best (-1) must not be negative."),
+        ("Checkpoint.keep_best = 1", "best_tasks (none) need each other"),
+        (
+            "Checkpoint.best_tasks = ('a',)",
+            "Checkpoint.keep_best (0) and Checkpoint.best_tasks",
+        ),
+        ("Checkpoint.keep_best = 1\nCheckpoint.best_tasks = ('a', 'a')", "names a task twice"),
+        (
+            "Checkpoint.keep_best = 1\nCheckpoint.best_tasks = ('a', 'c')",
+            "Checkpoint.best_tasks: c isn't scored by Evaluation.tasks (a, b); add it there.",
+        ),
+        (
+            "Checkpoint.keep_best = 1\nCheckpoint.best_tasks = ('a',)",
+            "Checkpoint.every (3) must be a multiple of Evaluation.every (6) where Checkpoint.",
+        ),
         ("Schedule.kind = 'cosin'", "Schedule.kind ('cosin', a str) must be Literal["),
         ("Evaluation.tasks = ['a']", "must be tuple[str, ...]"),
         ("Model.num_heads = 3", "--set: Model.num_heads (3) must be a multiple of"),
@@ -143,6 +163,22 @@ def test_a_run_that_may_roll_back_evaluates_what_it_saves(base):
     config.load(Run, [base], [*bindings, "Checkpoint.every = 12"])
     with pytest.raises(ConfigError, match=r"Checkpoint.every \(3\) must be a multiple of Eval"):
         config.load(Run, [base], [*bindings, "Checkpoint.every = 3"])
+
+
+def test_what_hosts_keep_of_their_own_changes_no_result(base):
+    bindings = (
+        "Run.budget = @Budget()",
+        "Budget.allowed = {'b': 0.1}",
+        "Budget.replay = {'b': 'b'}",
+        "Budget.beyond = 'roll_back'",
+        "Evaluation.every = 6",
+        "Checkpoint.every = 12",
+    )
+    local = ("Checkpoint.local_every = 4", "Checkpoint.local_directory = '/dev/shm/twjax'")
+    old = config.load(Run, [base], bindings).value
+    assert config.other_results(old, config.load(Run, [base], [*bindings, *local]).value) == []
+    keep = config.load(Run, [base], [*bindings, "Checkpoint.keep = 2"]).value
+    assert [change.path for change in config.other_results(old, keep)] == ["checkpoint.keep"]
 
 
 def test_one_load_leaves_nothing_for_the_next(base):

@@ -157,3 +157,96 @@ for number in range(4000):
     for host in range(2):
         lines = [line for line in said.splitlines() if line.startswith(b"[host %d]" % host)]
         assert lines == [b"[host %d] \xff\xfe no text %d" % (host, n) for n in range(4000)]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_whoever_fails_ends_the_others(number, groups, tmp_path):
+    program = f"""
+import os, sys, time
+if os.environ["NUMBER"] == "{number}":
+    sys.exit(7)
+time.sleep(300)
+"""
+    groups.append(group := Group(program, tmp_path))
+    assert group.process.wait(timeout=60) == 7
+
+
+# Two processes of a command that is run again; what each attempt does is in its words.
+AGAIN = """
+import sys
+from launch import local
+sys.exit(local.run([sys.executable, "-u", "-c", *sys.argv[3:]], 2, 1, int(sys.argv[1])))
+"""
+# The n-th time each process does what the n-th word says: exits so, or waits to be asked.
+ATTEMPT = """
+import os, pathlib, signal, sys, time
+own = pathlib.Path(sys.argv[1]) / os.environ["TWJAX_PROCESS_ID"]
+count = len(own.read_text()) if own.exists() else 0
+asked = []
+signal.signal(signal.SIGTERM, lambda *about: asked.append(1))
+own.write_text("x" * (count + 1))
+# Whoever fails ends the other one: both have begun then.
+other = own.with_name(str(1 - int(own.name)))
+while not other.exists() or len(other.read_text()) <= count:
+    time.sleep(0.01)
+word = sys.argv[2:][min(count, len(sys.argv) - 3)]
+until = time.monotonic() + 60
+while word == "wait" and not asked and time.monotonic() < until:
+    time.sleep(0.01)
+stopped = int(os.environ.get("TWJAX_STOP_CODE", "0"))
+sys.exit(stopped if word in ("wait", "stopped") else int(word))
+"""
+
+
+def attempts(folder: pathlib.Path) -> list[int]:
+    return [len((folder / str(host)).read_text()) for host in range(2)]
+
+
+def again(folder: pathlib.Path, restarts: int, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", AGAIN, str(restarts), "-", ATTEMPT, str(folder), *words],
+        env=tiny.environment(),
+        cwd=tiny.REPO,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_a_command_that_fails_or_was_stopped_is_run_again_until_it_is_done(tmp_path):
+    process = again(tmp_path, 5, "7", "stopped", "0", "9")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert attempts(tmp_path) == [3, 3]
+    assert said.splitlines() == [
+        "The command ended with exit code 7: again in 1 s, 5 times at most.",
+        # It failed at once: the pauses become longer.
+        "The command was asked to stop: again in 2 s, 4 times at most.",
+    ]
+
+
+def test_restarts_are_spent_and_none_are_made_unasked(tmp_path):
+    for restarts, words, code in ((1, ["7"], 7), (0, ["7"], 7), (0, ["stopped"], 0)):
+        folder = tmp_path / f"{restarts}-{words[0]}"
+        folder.mkdir()
+        process = again(folder, restarts, *words)
+        process.communicate(timeout=60)
+        assert process.returncode == code
+        assert attempts(folder) == [restarts + 1] * 2
+
+
+@pytest.mark.parametrize("word", ["wait", "7"])
+def test_a_launcher_that_is_asked_to_stop_starts_nothing_again(word, tmp_path):
+    process = again(tmp_path, 5, word)
+    until = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    if word == "7":
+        # In the pause.
+        assert process.stdout is not None
+        assert "again in 1 s" in process.stdout.readline()
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == (0 if word == "wait" else 7)
+    assert attempts(tmp_path) == [1, 1]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import types
 
+import jax
 import pytest
 
 from tests import tiny
 from twjax.config import Run, load
 from twjax.parallel import tpu
+from twjax.training.preflight import check_device
 
 VMEM = "xla_tpu_scoped_vmem_limit_kib"
 
@@ -53,3 +55,24 @@ def test_what_can_not_be_saved_is_refused_with_what_can(tmp_path):
     assert good.step.saved == ("attention", "gate")
     with pytest.raises(ValueError, match=r"Step\.remat names \['gat'\].*'gate'"):
         load(Run, [path], ["Step.remat = ('gat',)"])
+
+
+def test_what_can_not_be_offloaded_is_refused_with_what_can(tmp_path):
+    path = tiny.write_config(tmp_path)
+    good = load(Run, [path], ["Step.offload = ('input', 'gate')"]).value
+    assert good.step.offload == ("input", "gate")
+    with pytest.raises(ValueError, match=r"Step\.offload names \['inputs'\].*'input'"):
+        load(Run, [path], ["Step.offload = ('inputs',)"])
+    with pytest.raises(ValueError, match=r"Step\.offload .*other than 'none'"):
+        load(Run, [path], ["Step.offload = ('gate',)", "Step.remat = 'none'"])
+
+
+def test_a_device_without_the_hosts_memory_is_told_so(tmp_path):
+    run = load(Run, [tiny.write_config(tmp_path)], ["Step.offload = ('gate',)"]).value
+    one = types.SimpleNamespace(kind="device")
+    lacks = types.SimpleNamespace(
+        platform="tpu", device_kind="TPU v9", addressable_memories=lambda: [one]
+    )
+    with pytest.raises(ValueError, match=r"Step\.offload \(gate\): TPU v9 reaches device and no"):
+        check_device(run, lacks)
+    check_device(run, jax.devices()[0])

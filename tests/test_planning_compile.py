@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import pathlib
 
 import jax
 import pytest
@@ -11,6 +12,7 @@ from twjax.config import ConfigError
 from twjax.models.decoder import Network
 from twjax.models.spec import count_weights
 from twjax.planning import compile as planning
+from twjax.planning import schedule
 from twjax.planning.flops import model_flops_per_token
 from twjax.planning.topology import parse_topology, set_environment
 
@@ -72,6 +74,16 @@ def test_a_window_needs_less_attention():
         ("v5e-16", ("Mesh.slice = 2",), "Mesh.slice (2) must be 1"),
         ("v5e-16", ("Mesh.tensor = 3",), "needs a multiple of 3 devices, but there are 16"),
         ("v5e-8", ("Mesh.context = 8", "Data.seq_len = 8188", "Step.loss_chunks = 1"), "Data.seq"),
+        (
+            "v5e-16",
+            ("Mesh.context = 16", "Data.seq_len = 10240"),
+            "Data.seq_len (10240 from step 0 on) must be a multiple of 4096 with Mesh.context = 16",
+        ),
+        (
+            "v5e-16",
+            ("Mesh.context = 2", "Data.seq_len = 4352", "Step.loss_chunks = 34"),
+            "must be a multiple of 8704",
+        ),
     ],
 )
 def test_what_cannot_be_divided_is_said_before_compiling(topology, overrides, message):
@@ -120,7 +132,13 @@ def test_a_compiler_failure_is_one_line():
     assert len(planning.one_line("y " * 5000)) < 500
 
 
-def command(topology: str, *overrides: str, file: str = LLAMA, output=None) -> int:
+def command(
+    topology: str,
+    *overrides: str,
+    file: str = LLAMA,
+    output: pathlib.Path | None = None,
+    price: float | None = None,
+) -> int:
     from twjax.cli import plan
 
     parser = argparse.ArgumentParser()
@@ -128,6 +146,8 @@ def command(topology: str, *overrides: str, file: str = LLAMA, output=None) -> i
     arguments = [file, "--topology", topology]
     for override in overrides:
         arguments += ["--set", override]
+    if price is not None:
+        arguments += ["--price", str(price)]
     if output is not None:
         arguments += ["--json", str(output)]
     return plan.run(parser.parse_args(arguments))
@@ -139,6 +159,8 @@ def test_the_command_refuses_before_it_compiles(capsys):
         command("v5pp-128")
     with pytest.raises(ValueError, match="multiple of 256"):
         command("v5e-256")
+    with pytest.raises(ConfigError, match=r"--price -1.0: dollars a chip-hour"):
+        command("v5e-16", price=-1.0)
     assert "compiling" not in capsys.readouterr().err
 
 
@@ -157,6 +179,9 @@ def test_llama_3_8b_fits_a_v5p_128(compiler, capsys, tmp_path):
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert plan["fits"]
     assert plan["mesh"]["fsdp"] == 64
+    assert plan["prediction"]["source"] == "cycles"
+    assert 0.3 < plan["mfu"] < 0.8
+    assert "bounds it" in table
     # Float32 weights and two moments over 64 devices, to within the padding of small ones.
     shard = plan["parameters"] * 4 / 64
     assert plan["memory_bytes"]["parameters"] == pytest.approx(shard, rel=0.01)
@@ -182,6 +207,23 @@ def test_llama_3_8b_fits_a_v5e_16_with_one_row_a_chip(compiler):
     assert 0.75 < plan.memory.total / plan.memory.usable <= 1
 
 
+def check_prediction(plan: planning.Plan) -> None:
+    """A whole compilation has cycles, names what fills the memory, and counts as the work does."""
+    prediction, work = plan.prediction, plan.work
+    assert prediction is not None
+    assert work is not None
+    assert prediction.source == "cycles" or plan.quick
+    assert not prediction.untimed
+    assert plan.seconds_at_peak < prediction.seconds < 1
+    assert {
+        (t.kind, t.across_slices): (t.count, t.bytes)
+        for t in prediction.traffic
+        if t.kind not in (schedule.PREFETCH, schedule.HOST_COPY)
+    } == {(c.kind, c.across_slices): (c.count, c.bytes) for c in work.collectives}
+    assert plan.largest
+    assert plan.largest[0].bytes < plan.memory.total
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("topology", "quick"), [("v5e-16", False), ("v5p-128", False), ("v5e-16", True)]
@@ -195,6 +237,7 @@ def test_the_quickstart_compiles(compiler, topology, quick):
     # Nothing is computed again, and attention is a kernel whatever its head size.
     assert plan.work.kernel_flops > 0
     assert not plan.work.unknown_loops
+    check_prediction(plan)
 
 
 @pytest.mark.slow
@@ -211,10 +254,18 @@ def test_slices_exchange_gradients_over_the_data_centre_network(compiler):
     assert {c.kind for c in between} == {"all-reduce"}
     # Each device sends its sixteenth of the float32 gradients.
     assert sum(c.bytes for c in between) == pytest.approx(plan.num_parameters * 4 / 16, rel=0.2)
+    check_prediction(plan)
+    assert plan.prediction is not None
+    # Each transfer between slices is awaited where it arrives.
+    (crossing,) = [t for t in plan.prediction.traffic if t.across_slices]
+    assert 0 < plan.prediction.exposed_dcn == crossing.exposed < crossing.seconds
 
 
 @pytest.mark.slow
 def test_too_large_a_step_does_not_fit(compiler, capsys):
     overrides = ("Data.batch_size = 64", "Step.remat = 'none'", "Step.attention = 'reference'")
     assert command("v5e-16", *overrides) == 2
-    assert "It does not fit" in capsys.readouterr().out
+    table = capsys.readouterr().out
+    assert "It does not fit" in table
+    assert "largest temporaries" in table
+    assert "predicted" not in table

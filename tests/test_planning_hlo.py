@@ -143,6 +143,21 @@ frontend_attributes={_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer
     }
 
 
+def test_an_element_of_a_tuple_is_sent_alone():
+    """What the text after code generation writes for it."""
+    crossing = 'frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}'
+    entry = f"""  %p = f32[8]{{0}} parameter(0)
+  %q = f32[64]{{0}} parameter(1)
+  %both = (f32[8]{{0}}, f32[64]{{0}}) all-reduce(%p, %q), replica_groups={{{{0,1}}}}, to_apply=%add
+  %t = token[] after-all()
+  %w = (f32[64]{{0}}, u32[], token[]) send(%both#1, %t), {crossing}
+  ROOT %r = f32[8]{{0}} get-tuple-element(%both), index=0"""
+    assert collectives(hlo.analyse(module("", entry))) == {
+        ("all-reduce", False): (1, 288.0),
+        ("all-reduce", True): (1, 256.0),
+    }
+
+
 def test_metadata_over_several_lines_and_kernels():
     target = 'custom_call_target="tpu_custom_call"'
     kernel = f"""  %splash_mqa_fwd_residuals.1 = (f32[2,4,256,64]) custom-call(%q, %k, %k), \

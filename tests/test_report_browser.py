@@ -22,37 +22,6 @@ from twjax.report import write_report
 
 WIDTHS = (390, 1280)
 
-# What overflows its place, and texts of a chart that are cut off or lie on each other.
-FAULTS = """(() => {
-  const faults = [], gap = 1;
-  const inside = (a, b) => a.left >= b.left - gap && a.right <= b.right + gap
-    && a.top >= b.top - gap && a.bottom <= b.bottom + gap;
-  for (const svg of document.querySelectorAll("svg")) {
-    const name = svg.getAttribute("aria-label"), box = svg.getBoundingClientRect();
-    const texts = [...svg.querySelectorAll("text")].map((t) => [t, t.getBoundingClientRect()]);
-    texts.forEach(([a, one], i) => {
-      if (!inside(one, box)) faults.push(`${name}: "${a.textContent}" is cut off`);
-      for (const [b, other] of texts.slice(i + 1)) {
-        const wide = Math.min(one.right, other.right) - Math.max(one.left, other.left);
-        const high = Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top);
-        if (wide > 2 && high > 0.45 * Math.min(one.height, other.height))
-          faults.push(`${name}: "${a.textContent}" lies on "${b.textContent}"`);
-      }
-    });
-  }
-  for (const node of document.querySelectorAll("figure, .card, .tiles li, p, h1, h2, h3, li")) {
-    const box = node.getBoundingClientRect();
-    if (box.width && (box.left < -gap || box.right > document.documentElement.clientWidth + gap))
-      faults.push(`${node.tagName} "${node.textContent.slice(0, 40)}" leaves the page`);
-  }
-  for (const node of document.querySelectorAll(".balance .row")) {
-    const texts = [...node.querySelectorAll("b, span")].map((t) => t.getBoundingClientRect());
-    if (texts.some((t) => !inside(t, node.closest("figure").getBoundingClientRect())))
-      faults.push(`balance: "${node.textContent}" is cut off`);
-  }
-  return faults;
-})()"""
-
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
@@ -94,7 +63,7 @@ def test_nothing_overflows_is_cut_off_asks_or_complains(pages, tab, name):
             assert tab.run("innerWidth") == width
             assert tab.run("document.documentElement.scrollWidth") <= width
             assert tab.run("matchMedia('(prefers-color-scheme: dark)').matches") == dark
-            assert tab.run(FAULTS) == []
+            assert tab.run(browser.FAULTS) == []
             # Everything that is folded must fit as well.
             tab.run("document.querySelectorAll('details').forEach(d => { d.open = true })")
             assert tab.run("document.documentElement.scrollWidth") <= width
@@ -108,7 +77,7 @@ def test_many_runs_side_by_side_lie_on_nothing(tab, tmp_path):
         page = write_report(runs[:count], tmp_path / f"{count}.html")
         for width in WIDTHS:
             tab.open(page, width=width, dark=False)
-            assert tab.run(FAULTS) == []
+            assert tab.run(browser.FAULTS) == []
             assert tab.run("document.documentElement.scrollWidth") <= width
     assert tab.said == [] and tab.asked == []
 
@@ -168,14 +137,14 @@ def test_a_page_that_asks_or_complains_is_caught(pages, tab, tmp_path):
     before = len(tab.said)
     tab.open(bad, width=390, dark=False)
     assert any("evil.example" in line for line in tab.said[before:])
-    assert any("leaves the page" in fault for fault in tab.run(FAULTS))
+    assert any("leaves the page" in fault for fault in tab.run(browser.FAULTS))
     assert "Content Security Policy" in json.dumps(tab.said[before:])
     tab.run(
         "(() => { const one = document.querySelector('svg text'), two = one.cloneNode(true);"
         "one.after(two); const three = one.cloneNode(true); three.setAttribute('x', -90);"
         "one.after(three) })()"
     )
-    faults = " ".join(tab.run(FAULTS))
+    faults = " ".join(tab.run(browser.FAULTS))
     assert "lies on" in faults and "is cut off" in faults
     tab.said.clear()
     tab.asked.clear()

@@ -78,6 +78,19 @@ def test_what_a_resume_does_again_is_told_once(tmp_path):
     assert sum(mark.x == 400 and mark.sign == "less" for mark in marks(found, float)) == 1
 
 
+def test_a_resume_says_whose_memory_the_state_came_from():
+    def told(**details) -> str:
+        record = {"event": "resume", "step": 3, "time": "", **details}
+        [(_, text, sign)] = telling([record])
+        assert sign == "resume"
+        return text
+
+    assert told() == "the run goes on"
+    assert told(local={"peers": []}) == "the run goes on from what its hosts kept"
+    assert told(local={"peers": [1, 3]}).endswith("hosts kept (host 1, 3 from the others)")
+    assert told(local="?") == "the run goes on"
+
+
 def test_what_was_taken_back_stays_so():
     def event(kind, step):
         return {"event": kind, "step": step}

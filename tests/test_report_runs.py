@@ -359,10 +359,10 @@ NAMES = (
     "step task loss tokens bits_per_byte bytes accuracy stderr shots subjects preferred right "
     "groups simplified_per_1000 metrics rows time step_seconds paused_seconds tokens_per_second "
     "used shares action rate beyond look bits reading reading_from versions source changes from "
-    "events"
+    "events skip seconds goodput"
 )
 KINDS = ["train", "eval", "choice", "pairs", "probes", "writing", "generation", "start", "resume"]
-KINDS += ["baseline", "budget", "roll_back", "branch", "finish"]
+KINDS += ["baseline", "budget", "bad_step", "roll_back", "branch", "finish"]
 RECORDS = st.lists(
     st.fixed_dictionaries(
         {"kind": st.sampled_from(KINDS), "event": st.sampled_from(KINDS)},

@@ -104,6 +104,7 @@ def test_training_learns(alone):
         ("Data.seq_len = 32", r"two lengths \(inputs, targets\)"),
         ("Step.loss_chunks = 3", "targets"),
         ("Step.attention = 'splash'", "learned biases"),
+        ("Step.attention = 'chunked'", "'chunked': the kernel has no learned biases"),
         ("Data.seq_len = (32, 1)", "at least 2"),
     ],
 )

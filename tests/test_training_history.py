@@ -96,6 +96,18 @@ def test_a_rollback_that_a_kill_prevented_is_still_due(tmp_path):
     assert again.due(10) is None and again.due(50) is None
 
 
+def test_a_rollback_goes_to_a_sound_checkpoint_or_nowhere(tmp_path, capsys):
+    forgetting(tmp_path / "run")
+    again = steering(tmp_path / "run", 50)
+    look = again.due(50)
+    assert look is not None
+    before = actions(tmp_path / "run")
+    assert again.roll_back(look, [0, 10, 40], lambda step: step == 40) is None
+    assert "no checkpoint before step 50 was within the budget: going on" in capsys.readouterr().err
+    assert actions(tmp_path / "run") == before
+    assert again.roll_back(look, [0, 10, 40], lambda step: step != 10) == 0
+
+
 def test_another_budget_lets_a_stopped_run_go_on_also_after_a_kill(tmp_path):
     run_dir = tmp_path / "run"
     stop = dataclasses.replace(BUDGET, beyond="stop")

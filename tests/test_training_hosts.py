@@ -109,3 +109,53 @@ def test_several_hosts_agree_to_leave_a_broken_checkpoint(config, unbroken, tmp_
     ours, alone = tiny.losses(run_dir), tiny.losses(unbroken[0])
     assert list(ours) == list(range(1, STEPS + 3))
     np.testing.assert_allclose([ours[s] for s in alone], list(alone.values()), rtol=1e-4)
+
+
+# A host whose own writing fails while the other's save waits for it.
+ONE_FAILS = """
+import pathlib, resource, sys
+from twjax.parallel import distributed
+distributed.initialize()
+import jax, jax.numpy as jnp
+from twjax.config import Checkpoint, Mesh
+from twjax.parallel.mesh import make_mesh
+from twjax.parallel.sharding import replicated
+from twjax.training.checkpoint import Checkpoints
+from twjax.training.state import TrainState
+
+mesh = make_mesh(Mesh(fsdp=2))
+rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("fsdp"))
+zeros = lambda shape, sharding: jax.jit(lambda: jnp.zeros(shape), out_shardings=sharding)()
+state = TrainState(zeros((), replicated(mesh)), {"w": zeros((256, 256), rows)}, {})
+try:
+    with Checkpoints(pathlib.Path(sys.argv[1]), Checkpoint(every=1)) as checkpoints:
+        if jax.process_index() == 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+        checkpoints.save(state, 1, {"step": 1, "tokens": 0})
+        if jax.process_index() == 0:
+            raise OSError("no room for the log")
+        checkpoints.save(state, 2, {"step": 2, "tokens": 0})
+except Exception as error:
+    print(f"ends: {error}", flush=True)
+    distributed.leave_group(1)
+"""
+
+
+@pytest.mark.slow
+def test_hosts_that_fail_in_different_places_dont_wait_for_each_other(tmp_path):
+    launched = (
+        "import sys; from launch import local\n"
+        "environments = local.environments(2, 1)\n"
+        "sys.exit(local.together([sys.executable, '-c', *sys.argv[1:]], environments))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", launched, ONE_FAILS, tmp_path],
+        env=tiny.environment(),
+        cwd=tiny.REPO,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "[host 0] ends: no room for the log" in done.stdout

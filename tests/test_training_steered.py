@@ -275,6 +275,8 @@ def test_a_rollback_goes_on_from_a_checkpoint_within_the_budget(config, tmp_path
         "Budget.least = 0.01",
         "Budget.most = 0.2",
         "Checkpoint.every = 5",
+        # The one to go back to stays beside the newest.
+        "Checkpoint.keep = 1",
         "Evaluation.every = 5",
         "Schedule.peak = 3e-2",
         "Schedule.warmup_steps = 40",

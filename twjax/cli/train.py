@@ -5,6 +5,7 @@ SIGTERM or Ctrl-C saves and exits 0; the run is finished only when all its steps
   twjax train configs/runs/quickstart_base.gin --run-dir build/quickstart/base
   twjax train CONFIG --set 'Schedule.peak = 1e-4' --set 'Run.steps = 2_000'
   twjax train CONFIG --branch-from runs/trunk@5000 --decay 500
+  twjax train CONFIG --profile 10:13
 """
 
 from __future__ import annotations
@@ -41,10 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --branch-from: end after that many steps, all of them the last decay of a 'wsd' "
         "or 'infinite' schedule",
     )
+    parser.add_argument(
+        "--profile",
+        metavar="FIRST:LAST",
+        help="trace these steps for XProf into RUN-DIR/profile and print the slowest operations",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from twjax import config
+    from twjax.config.profile import Steps
     from twjax.config.sweep import decay_bindings
     from twjax.storage import local_folder
 
@@ -65,11 +72,13 @@ def run(args: argparse.Namespace) -> int:
         )
     loaded = config.load(config.Run, [args.config], overrides)
     run_dir = local_folder(args.run_dir or name)
+    traced = args.profile and Steps.parse(args.profile, loaded.value.steps)
 
     from twjax.parallel import distributed
 
     distributed.initialize()
     from twjax.evaluation.watch import Watch
+    from twjax.training.profiling import Profile
     from twjax.training.program import train
 
     def open_folder(text: str):
@@ -82,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
 
         return end_ids(run_dir)
 
-    train(
+    stopped = distributed.stop_code()
+    finished = train(
         loaded,
         run_dir,
         lambda *parts: Watch(*parts, run_dir=run_dir, config=args.config, end_ids=ends),
@@ -90,5 +100,6 @@ def run(args: argparse.Namespace) -> int:
         config_name=args.config,
         open_folder=open_folder,
         branch_from=args.branch_from,
+        profile=Profile(traced, run_dir),
     )
-    return 0
+    return 0 if finished else stopped

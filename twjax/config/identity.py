@@ -27,11 +27,25 @@ FIXED = (
     "data.seq_len_stages",
     "data.vocabulary",
     "optimizer",
+    # The state holds the norms of the last steps.
+    "faults.spike",
+    "faults.window",
     "step.z_loss",
 )
 
 # Settings under these paths change nothing that a run measures, but for rounding.
-NEUTRAL = ("tracking", "log_every", "checkpoint", "mesh", "init_tolerance")
+NEUTRAL = (
+    "tracking",
+    "log_every",
+    "checkpoint",
+    "mesh",
+    "init_tolerance",
+    "faults.timeout",
+    "faults.pause_timeout",
+)
+
+# What of these no rollback goes by.
+LOCAL = ("checkpoint.local_every", "checkpoint.local_directory")
 
 # What a budget's baseline was measured on.
 BASELINE = ("evaluation.rows", "evaluation.split")
@@ -86,7 +100,11 @@ def other_results(old: Any, new: Any) -> list[Change]:
     budgets = [run.budget for run in (old, new) if run.budget is not None]
     if any(budget.mode == "steer" and budget.beyond == "roll_back" for budget in budgets):
         # A run goes back to its checkpoints.
-        changes += [c for c in compare(old, new) if _is_under(c.path, ("checkpoint",))]
+        changes += [
+            change
+            for change in compare(old, new)
+            if _is_under(change.path, ("checkpoint",)) and not _is_under(change.path, LOCAL)
+        ]
     return changes
 
 

@@ -108,7 +108,8 @@ def load(
 
 
 def _schema_classes() -> list[type]:
-    return [c for c in vars(schema).values() if dataclasses.is_dataclass(c)]  # type: ignore[misc]
+    named = vars(schema).values()
+    return [c for c in named if isinstance(c, type) and dataclasses.is_dataclass(c)]
 
 
 _registered: set[type] = set()

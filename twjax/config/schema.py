@@ -14,6 +14,7 @@ from twjax.config.budget import Budget
 from twjax.config.checks import refuse_idle, require
 from twjax.config.data import Data, lengths_of
 from twjax.config.data import Mixture as Mixture
+from twjax.config.faults import Faults
 from twjax.config.keeping import Adapter, Distillation
 from twjax.config.model import Model
 from twjax.config.model import RopeScaling as RopeScaling
@@ -28,7 +29,10 @@ class Mesh:
     """Devices by named axis; one axis may be -1 and takes what the others leave.
 
     `slice` is mapped to the data-centre network between TPU slices, all others to the
-    interconnect within one.
+    interconnect within one. `slice`, `data` and `fsdp` divide the rows of a batch, `context` the
+    positions of each row, `tensor` heads and widths; weights are divided over `fsdp` and `context`,
+    and over `tensor`. With `context` a row needs a multiple of twice as many tokens, and of 256
+    times as many on TPUs (`docs/performance.md`).
     """
 
     slice: int = 1
@@ -53,6 +57,8 @@ class Mesh:
 # What of a layer can be saved for the backward pass: the inputs of attention, its output with the
 # softmax's statistics, its projection, and the products of the MLP.
 SAVEABLE = ("query", "key", "value", "attention", "out", "gate", "up", "down")
+# What can wait in the host's memory instead: these, and what a layer begins with.
+OFFLOADABLE = ("input", *SAVEABLE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,22 +67,42 @@ class Step:
 
     `accumulation` splits the batch into that many microbatches. `remat` names what the backward
     pass recomputes: nothing, all but the projections ("dots"), or whole layers ("full"); a tuple
-    names what it finds saved (of `SAVEABLE`). `loss_chunks` is the number of pieces of the sequence
-    over which logits are formed. `compiler_options` are added to those that twjax gives a TPU's
-    compiler (`twjax.parallel.tpu`); None takes one of them away.
+    names what it finds saved (of `SAVEABLE`). What `offload` names (of `OFFLOADABLE`: those, and
+    what a layer begins with) it finds as well, but in the memory of the device's host.
+    `matmul` is what the layers' matrix products are computed in, where the device has it; None:
+    in `dtype`. `loss_chunks` is the number of pieces of the sequence over which logits are formed.
+    `compiler_options` are added to those that twjax gives a TPU's or GPU's compiler
+    (`twjax.parallel`); None takes one of them away. `self_test` compares gradients of a small
+    network by these kernels and options with float32's before the first step; None: on a TPU and on
+    a GPU.
+
+    `attention` is "splash" (TPU), "pallas" (GPU), "chunked" (anywhere, in tiles, without an array
+    of all positions by all) or "reference" (with one); "auto" is the device's own kernel, and the
+    reference on a CPU. Where the GPU kernel doesn't take what it is given (float32, heads other
+    than 32, 64, 128 or 256 wide, rows that aren't a multiple of 128), attention is chunked.
     """
 
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     accumulation: int = 1
     remat: Literal["none", "dots", "full"] | tuple[str, ...] = "full"
-    attention: Literal["auto", "reference", "splash"] = "auto"
+    offload: tuple[str, ...] = ()
+    matmul: Literal["int8", "fp8"] | None = None
+    attention: Literal["auto", "reference", "chunked", "splash", "pallas"] = "auto"
     loss_chunks: int = 8
     z_loss: float = 0.0
     compiler_options: dict[str, bool | int | str | None] = dataclasses.field(default_factory=dict)
+    self_test: bool | None = None
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.saved or ()) - set(SAVEABLE))
         require(not unknown, f"Step.remat names {unknown}; what can be saved is {SAVEABLE}.")
+        unknown = sorted(set(self.offload) - set(OFFLOADABLE))
+        require(not unknown, f"Step.offload names {unknown}; what can be is {OFFLOADABLE}.")
+        require(
+            not self.offload or self.remat != "none",
+            f"Step.offload ({self.offload}) needs Step.remat other than 'none': what isn't named "
+            "is computed again; 'dots' keeps the other products on the device.",
+        )
         for name in ("accumulation", "loss_chunks"):
             value = getattr(self, name)
             require(value >= 1, f"Step.{name} ({value}) must be at least 1.")
@@ -95,15 +121,81 @@ class Checkpoint:
     """A checkpoint every `every` steps and at the end; the newest `keep` stay.
 
     One that is saved because the run is asked to stop is beside these, until there is a newer one.
+    Those of multiples of `keep_every` stay for ever, and the `keep_best` ones with the least mean
+    bits per byte of `best_tasks`. Every `export_every` steps the weights alone, with their average
+    where there is one, are written beside the checkpoints, and stay.
+
+    Every `local_every` steps each host also keeps its own part of the state in `local_directory` of
+    its machine, a RAM disk: after a failure the run goes on from there, and what a host has lost
+    comes from another slice or data replica.
     """
 
     every: int
     keep: int = 3
+    keep_every: int | None = None
+    keep_best: int = 0
+    best_tasks: tuple[str, ...] = ()
+    export_every: int | None = None
+    local_every: int | None = None
+    local_directory: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("every", "keep"):
             value = getattr(self, name)
             require(value >= 1, f"Checkpoint.{name} ({value}) must be at least 1.")
+        for name in ("keep_every", "export_every"):
+            value = getattr(self, name)
+            require(
+                value is None or (value >= 1 and value % self.every == 0),
+                f"Checkpoint.{name} ({value}) must be a multiple of Checkpoint.every "
+                f"({self.every}): there are no other checkpoints.",
+            )
+        require(
+            self.keep_best >= 0, f"Checkpoint.keep_best ({self.keep_best}) must not be negative."
+        )
+        require(
+            (self.keep_best > 0) == (len(self.best_tasks) > 0),
+            f"Checkpoint.keep_best ({self.keep_best}) and Checkpoint.best_tasks "
+            f"({', '.join(self.best_tasks) or 'none'}) need each other: how many stay, and by the "
+            "bits per byte of which tasks.",
+        )
+        require(
+            len(set(self.best_tasks)) == len(self.best_tasks),
+            "Checkpoint.best_tasks names a task twice.",
+        )
+        require(
+            (self.local_every is None) == (self.local_directory is None),
+            f"Checkpoint.local_every ({self.local_every}) and Checkpoint.local_directory "
+            f"({self.local_directory!r}) need each other: how often, and in which folder of each "
+            "host.",
+        )
+        require(
+            self.local_every is None or 1 <= self.local_every < self.every,
+            f"Checkpoint.local_every ({self.local_every}) must be at least 1 and less than "
+            f"Checkpoint.every ({self.every}).",
+        )
+        require(
+            self.local_directory is None or self.local_directory.startswith("/"),
+            f"Checkpoint.local_directory ({self.local_directory!r}) must be an absolute path of "
+            "each host, such as '/dev/shm/twjax'.",
+        )
+
+    def check(self, evaluation: Evaluation) -> None:
+        """Raises ValueError where the best checkpoints can't be known from the evaluations."""
+        if not self.keep_best:
+            return
+        missing = sorted(set(self.best_tasks) - set(evaluation.tasks))
+        require(
+            not missing,
+            f"Checkpoint.best_tasks: {', '.join(missing)} isn't scored by Evaluation.tasks "
+            f"({', '.join(evaluation.tasks) or 'none'}); add it there.",
+        )
+        require(
+            self.every % evaluation.every == 0,
+            f"Checkpoint.every ({self.every}) must be a multiple of Evaluation.every "
+            f"({evaluation.every}) where Checkpoint.keep_best is set: only a checkpoint that was "
+            "evaluated can be the best.",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,6 +231,9 @@ class Evaluation:
         )
 
 
+_FAULTS = Faults()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
     """Everything a training run is.
@@ -151,7 +246,8 @@ class Run:
 
     `budget` bounds what may be forgotten; None doesn't look at it. With `adapter` only adapters
     beside the weights are trained; with `distillation` predictions are kept close to those at the
-    start. `tracking` names where the log is shown beside the run's own folder.
+    start. `tracking` names where the log is shown beside the run's own folder; `faults` says what
+    is done about steps that go wrong.
 
     Where `Data.vocabulary` is one that `twjax vocab extend` made of the source's, the weights get
     a row for each new id, in the embedding and in an untied output matrix each from its own old
@@ -177,6 +273,7 @@ class Run:
     adapter: Adapter | None = None
     distillation: Distillation | None = None
     tracking: Tracking | None = None
+    faults: Faults = _FAULTS
     seed: int = 0
     log_every: int = 10
 
@@ -197,9 +294,9 @@ class Run:
             "encoder-decoder's rows have two lengths (inputs, targets), a decoder's one.",
         )
         require(
-            not both or self.step.attention != "splash",
-            "Step.attention = 'splash': the kernel has no learned biases; an encoder-decoder needs "
-            "'auto' or 'reference'.",
+            not both or self.step.attention in ("auto", "reference"),
+            f"Step.attention = {self.step.attention!r}: the kernel has no learned biases; an "
+            "encoder-decoder needs 'auto' or 'reference'.",
         )
         positions = self.model.max_positions
         for start, _, length in shapes:
@@ -228,6 +325,7 @@ class Run:
             self.moments == "fresh" or (self.init or "").startswith("run:"),
             f"Run.moments ({self.moments!r}) needs a run in Run.init ({self.init!r}).",
         )
+        self.checkpoint.check(self.evaluation)
         if self.budget is not None and self.budget.mode != "off":
             self.budget.check(self.data.mixture.stages, self.evaluation.tasks)
             require(

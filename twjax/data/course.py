@@ -35,6 +35,34 @@ class Turn:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Jump:
+    """From `step` on, what is read follows on `read`: what the steps up to `until` had read."""
+
+    step: int
+    until: int
+    read: Reads
+
+    def record(self) -> dict[str, Any]:
+        """Returns what JSON can hold, the step apart."""
+        lengths = [
+            [length, {task: [of.count, of.pending] for task, of in tasks.items()}]
+            for length, tasks in self.read.items()
+        ]
+        return {"until": self.until, "read": lengths}
+
+    @classmethod
+    def parse(cls, step: int, record: Mapping[str, Any]) -> Jump:
+        """Reads what `record` wrote."""
+        read: Reads = {
+            tuple(length) if isinstance(length, list) else length: {
+                task: Read(count, tuple(pending)) for task, (count, pending) in tasks.items()
+            }
+            for length, tasks in record["read"]
+        }
+        return cls(step=step, until=record["until"], read=read)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Part:
     """Steps from `start` on that one index orders; `first` is the row of its own at `start`.
 
@@ -60,8 +88,9 @@ class Course:
     """The rows of every step of a run.
 
     `readings` are (first step, what is read from there on), the first from step 0; `turns` change
-    shares on the way. `sizes` are the rows of each task by length. With `steps` given, a course
-    whose capped tasks can't fill that many raises at once.
+    shares on the way; `jumps` leave rows out, which count as read. `sizes` are the rows of each
+    task by length. With `steps` given, a course whose capped tasks can't fill that many raises at
+    once.
     """
 
     def __init__(
@@ -70,18 +99,22 @@ class Course:
         sizes: Mapping[SeqLen, Mapping[str, int]],
         *,
         turns: Sequence[Turn] = (),
+        jumps: Sequence[Jump] = (),
         steps: int | None = None,
     ):
         self._readings, self._sizes = list(readings), sizes
         self._turns: list[Turn] = []
+        self._jumped = {jump.step: jump.read for jump in jumps}
         self._steps = steps
         cuts = {start for start, _ in readings}
         for number, (start, reading) in enumerate(readings):
             end = readings[number + 1][0] if number + 1 < len(readings) else math.inf
             cuts |= {first for first, _ in reading.lengths if start < first < end}
         self._parts: list[_Part] = []
-        events = [(cut, None) for cut in cuts] + [(turn.step, turn) for turn in turns]
-        for cut, turn in sorted(events, key=lambda event: event[0]):
+        cuts |= self._jumped.keys()
+        events: list[tuple[int, Turn | None]] = [(cut, None) for cut in cuts]
+        events += [(turn.step, turn) for turn in turns]
+        for cut, turn in sorted(events, key=lambda pair: pair[0]):
             if turn is not None:
                 self._turns.append(turn)
             self._cut(cut)
@@ -135,6 +168,10 @@ class Course:
         read = self._part(step).read_until(step)
         return {task: float(self._epochs(read, task)) for task in self.tasks}
 
+    def read_until(self, step: int) -> Reads:
+        """Returns what all batches before a step have read."""
+        return self._part(step).read_until(step)
+
     def shares(self, step: int) -> dict[str, float]:
         """Returns the shares of the tasks of a step, as if no task were spent."""
         part = self._part(step)
@@ -155,13 +192,17 @@ class Course:
         return found
 
     def _cut(self, start: int) -> None:
-        """Ends the course at a step and begins a part there; nothing behind its end is of use."""
+        """Ends the course at a step and begins a part there; nothing behind its end is of use.
+
+        The part goes on from what was read before it, or from where a jump leads.
+        """
         if self._parts and self._steps is not None and start >= self._steps:
             return
         self._parts = [part for part in self._parts if part.start <= start]
         if self._parts:
             self._check(self._parts[-1], start)
         read = self._part(start).read_until(start) if self._parts else {}
+        read = self._jumped.get(start, read)
         self._parts = [part for part in self._parts if part.start < start]
         reading = [reading for first, reading in self._readings if first <= start][-1]
         length, before = reading.length(start), reading.rows_before(start)

@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from twjax.config.data import Data, SeqLen
 from twjax.config.reading import Reading
-from twjax.data.course import Course, Turn
+from twjax.data.course import Course, Jump, Turn
 from twjax.data.rows import RowReader
 from twjax.data.top_logits import TopReaders
 
@@ -35,6 +35,7 @@ def open_course(
     data: Data,
     readings: Sequence[tuple[int, Reading]] = (),
     turns: Sequence[Turn] = (),
+    jumps: Sequence[Jump] = (),
     *,
     split: str = "train",
     steps: int | None = None,
@@ -43,8 +44,8 @@ def open_course(
     """Opens the rows of all tasks that a run reads, checks them, and orders them.
 
     Raises one ValueError that lists everything wrong: missing, damaged or stale caches, rows of
-    different kinds or vocabularies, tasks without rows. `readings` and `turns` are those of
-    `Course`, by default what `data` says; `steps` is how many the run needs, for tasks with
+    different kinds or vocabularies, tasks without rows. `readings`, `turns` and `jumps` are those
+    of `Course`, by default what `data` says; `steps` is how many the run needs, for tasks with
     `max_epochs`; `config` is the file named in the advice to run `twjax tasks cache`.
     """
     readings = readings or ((0, Reading.of(data)),)
@@ -72,7 +73,7 @@ def open_course(
         length: {task: len(reader) for task, reader in some.items()}
         for length, some in readers.items()
     }
-    return readers, Course(readings, sizes, turns=turns, steps=steps)
+    return readers, Course(readings, sizes, turns=turns, jumps=jumps, steps=steps)
 
 
 def _unscreened(reader: RowReader, data: Data) -> str:

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from twjax.config.keeping import Adapter
 from twjax.models import parts
+from twjax.models.low_bits import multiply
 from twjax.models.spec import WeightSpec, init_weights, normal, zeros
 from twjax.parallel.sharding import weight_shardings
 
@@ -158,7 +159,7 @@ def prepared(network: Any, params: Any, cast: Any) -> Any:
 
 def project(w: Mapping[str, jax.Array], name: str, x: jax.Array, product: str) -> jax.Array:
     """Returns the einsum `product` ("BSD,DNH->BSNH") of x and a layer's weight and its adapter."""
-    y = jnp.einsum(product, x, w[name])
+    y = multiply(product, x, w[name])
     if not is_target(name, w):
         return y
     inputs, out = product.split("->")

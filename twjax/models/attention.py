@@ -1,4 +1,4 @@
-"""Causal attention over packed rows behind one function: reference, or splash on TPU.
+"""Causal attention over packed rows behind one function: reference, splash on TPU, or in tiles.
 
 Shapes: B batch, S queries, T keys, N query heads, K key/value heads, G = N / K, H head dim.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -18,12 +19,18 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 
 from twjax.config import Model
+from twjax.models.balanced import balanced_order, devices_a_row, gathered, own
 from twjax.models.positions import alibi_slopes
-from twjax.parallel.sharding import activation_spec, current_mesh
+from twjax.parallel.sharding import activation_spec, constrain, current_mesh
 from twjax.parallel.tpu import SMALL_TILES, Tiles
 
+# (q, k, v, segment ids, form) -> what `attend` returns
+Attend = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, "Form"], jax.Array]
 # Tiles: splash with these.
-Kind = Literal["reference", "splash"] | Tiles
+Kind = Literal["reference", "splash", "chunked", "pallas"] | Tiles | Attend
+
+# JAX's names of a GPU's platform.
+GPUS = ("gpu", "cuda", "rocm")
 
 # Rows that it takes are multiples of this.
 SPLASH_COLUMNS = 128
@@ -59,14 +66,37 @@ class Form:
 
 
 def choose_attention(kind: str, platform: str) -> Kind:
-    """Resolves "auto": splash on TPU, the reference elsewhere."""
-    if kind == "splash" and platform != "tpu":
-        raise ValueError(
-            f"Step.attention = 'splash' is a TPU kernel, but this is {platform}; use 'auto'."
-        )
+    """Resolves "auto": splash on TPU, the Pallas kernel on GPU, the reference elsewhere."""
+    for kernel, name, platforms in (("splash", "TPU", ("tpu",)), ("pallas", "GPU", GPUS)):
+        if kind == kernel and platform not in platforms:
+            raise ValueError(
+                f"Step.attention = '{kernel}' is a {name} kernel, but this is {platform}; use "
+                "'auto'."
+            )
     if kind == "auto":
-        return "splash" if platform == "tpu" else "reference"
+        return "splash" if platform == "tpu" else "pallas" if platform in GPUS else "reference"
     return kind  # type: ignore[return-value]
+
+
+def is_splash(kind: Kind) -> bool:
+    """Whether it is the TPU kernel, for which layers lay out their work otherwise."""
+    return kind == "splash" or isinstance(kind, Tiles)
+
+
+def chunk_unit(kind: Kind) -> int | None:
+    """Returns what chunks of rows that devices share are multiples of; None: rows are taken whole.
+
+    `twjax.models.balanced` has the chunks.
+    """
+    if kind == "reference":
+        return 1
+    return SPLASH_COLUMNS if is_splash(kind) else None
+
+
+def parts_of(kind: Kind, length: int) -> int:
+    """Returns over how many devices attention of this kind divides the queries of a row."""
+    unit = chunk_unit(kind)
+    return 1 if unit is None else devices_a_row(length, unit)
 
 
 def attend(
@@ -76,16 +106,28 @@ def attend(
     segment_ids_BS: jax.Array,
     kind: Kind,
     form: Form,
+    parts: int = 1,
 ) -> jax.Array:
     """Returns softmax(scores)·v [B, S, N, H] in q's dtype, with scores as `form` says.
 
     A position sees itself and what stands before it in its own segment. N is a multiple of K:
-    consecutive query heads share a key/value head.
+    consecutive query heads share a key/value head. With `parts` above 1 q, k, v and what is
+    returned are in balanced order, divided over so many devices; segment ids are in the natural one
+    and whole.
     """
+    if callable(kind):
+        return kind(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, form)
+    if kind == "chunked" or kind == "pallas":
+        return _in_tiles(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, kind, form)
     if kind != "reference":
         tiles = SMALL_TILES if kind == "splash" else kind
-        return _splash(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, form, tiles)
-    position = jnp.arange(q_BSNH.shape[1])
+        return _splash(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, form, tiles, parts=parts)
+    position: Any = jnp.arange(q_BSNH.shape[1])
+    if parts > 1:
+        position = balanced_order(q_BSNH.shape[1], parts)
+        segment_ids_BS = segment_ids_BS[:, position]
+        k_BSKH = constrain(k_BSKH, "batch", None, "kv", None)
+        v_BSKH = constrain(v_BSKH, "batch", None, "kv", None)
     distance_ST = position[:, None] - position[None, :]
     same_BST = segment_ids_BS[:, :, None] == segment_ids_BS[:, None, :]
     # Every position sees itself, so no row of the softmax is empty.
@@ -175,6 +217,37 @@ def _scores(
     return x_BKGST
 
 
+def _in_tiles(
+    q_BSNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    segment_ids_BS: jax.Array,
+    kind: Kind,
+    form: Form,
+) -> jax.Array:
+    """The GPU kernel where it takes these arrays, else the same in plain JAX; a call a device."""
+    # They need this file.
+    from twjax.models.attention_chunked import attend_chunked
+    from twjax.models.attention_gpu import attend_gpu, takes
+
+    def local(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS):
+        attend = attend_gpu if kind == "pallas" and takes(q_BSNH) else attend_chunked
+        return attend(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, form)
+
+    mesh = current_mesh()
+    if mesh is not None:
+        heads = activation_spec("batch", None, "heads", None)
+        kv = activation_spec("batch", None, "kv", None)
+        local = jax.shard_map(
+            local,
+            mesh=mesh,
+            in_specs=(heads, kv, kv, activation_spec("batch", None)),
+            out_specs=heads,
+            check_vma=False,
+        )
+    return local(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS)
+
+
 def _splash(
     q_BSNH: jax.Array,
     k_BSKH: jax.Array,
@@ -183,32 +256,49 @@ def _splash(
     form: Form,
     tiles: Tiles = SMALL_TILES,
     interpret: bool = False,
+    parts: int = 1,
 ) -> jax.Array:
     """TPU flash attention by JAX's splash kernel, one call a device and batch row.
 
     With `interpret` it runs anywhere, slowly.
     """
     mesh = current_mesh()
-    heads = activation_spec("batch", None, "heads", None)
-    kv = activation_spec("batch", None, "kv", None)
+    S, seq = q_BSNH.shape[1], None if parts == 1 else "seq"
+    heads = activation_spec("batch", seq, "heads", None)
+    kv = activation_spec("batch", seq, "kv", None)
     segments = activation_spec("batch", None)
     if form.scale != 1.0:
         q_BSNH = q_BSNH * form.scale
     if form.alibi:
-        q_BSNH, k_BSKH = _with_alibi(q_BSNH, k_BSKH)
+        position = np.arange(S) if parts == 1 else balanced_order(S, parts)
+        q_BSNH, k_BSKH = _with_alibi(q_BSNH, k_BSKH, position)
     local = functools.partial(_splash_local, form=form, tiles=tiles, interpret=interpret)
+    in_specs, divided = (heads, kv, kv, segments), ()
+    if parts > 1:
+        # What a device computes is data: all run one program.
+        group = q_BSNH.shape[2] // k_BSKH.shape[2]
+        kernel = _kernel(S, group, q_BSNH.shape[-1], form, tiles, interpret, parts)
+        divided = (kernel,)
+        in_specs = (*in_specs, jax.tree.map(_of_queries, kernel))
     if mesh is not None:
         local = jax.shard_map(
             local,
             mesh=mesh,
-            in_specs=(heads, kv, kv, segments),
+            in_specs=in_specs,
             out_specs=PartitionSpec(*heads),
             check_vma=False,
         )
-    return local(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS)
+    return local(q_BSNH, k_BSKH, v_BSKH, segment_ids_BS, *divided)
 
 
-def _with_alibi(q_BSNH: jax.Array, k_BSKH: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _of_queries(info: jax.Array) -> PartitionSpec:
+    """How what the kernel knows of its mask is divided: [S], or tiles [1, queries, keys]."""
+    return activation_spec("seq") if info.ndim == 1 else activation_spec(None, "seq", None)
+
+
+def _with_alibi(
+    q_BSNH: jax.Array, k_BSKH: jax.Array, position: np.ndarray | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Lengthens q and k by 6 so that their products hold slope · position of the key.
 
     Within a row of the softmax that equals - slope · distance but for a constant, and the kernel
@@ -220,7 +310,7 @@ def _with_alibi(q_BSNH: jax.Array, k_BSKH: jax.Array) -> tuple[jax.Array, jax.Ar
     for _ in range(3):
         parts.append(rest.astype(ml_dtypes.bfloat16).astype(np.float32))
         rest = rest - parts[-1]
-    position = np.arange(S)
+    position = np.arange(S) if position is None else position
     digits_S2 = np.stack([position // 256 * 256, position % 256], axis=-1)
     slopes_N6 = np.repeat(np.stack(parts, axis=-1), 2, axis=-1)
     digits_S6 = np.tile(digits_S2, (1, 3))
@@ -236,24 +326,73 @@ def _splash_local(
     k_BSKH: jax.Array,
     v_BSKH: jax.Array,
     segment_ids_BS: jax.Array,
+    kernel: Any = None,
+    *,
     form: Form,
     tiles: Tiles,
     interpret: bool,
 ) -> jax.Array:
+    """One device's part; with a `kernel` its queries are its own chunks of balanced rows."""
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
     S, N, K = q_BSNH.shape[1], q_BSNH.shape[2], k_BSKH.shape[2]
-    sizes = [_tile(S, q_BSNH.shape[-1], most) for most in dataclasses.astuple(tiles)]
-    forward, queries, keys, compute = sizes
+    divided = kernel is not None
+    if kernel is None:
+        kernel = _kernel(S, N // K, q_BSNH.shape[-1], form, tiles, interpret)
+    q_BKGSH = jnp.moveaxis(q_BSNH, 1, 2).reshape(q_BSNH.shape[0], K, N // K, S, -1)
+    k_BKTH, v_BKTH = jnp.moveaxis(k_BSKH, 1, 2), jnp.moveaxis(v_BSKH, 1, 2)
+    queries_BS = segment_ids_BS
+    if divided:
+        parts = segment_ids_BS.shape[1] // S
+        queries_BS = own(segment_ids_BS, parts)
+        if k_BKTH.shape == v_BKTH.shape:
+            k_BKTH, v_BKTH = gathered(jnp.stack([k_BKTH, v_BKTH]), parts)
+        else:
+            k_BKTH, v_BKTH = gathered(k_BKTH, parts), gathered(v_BKTH, parts)
+
+    def row(q_KGSH, k_KTH, v_KTH, queries_S, segment_ids_T):
+        ids = splash.SegmentIds(queries_S, segment_ids_T)
+        return jax.vmap(lambda q, k, v: kernel(q, k, v, segment_ids=ids))(q_KGSH, k_KTH, v_KTH)
+
+    out_BKGSH: Any = jax.vmap(row)(q_BKGSH, k_BKTH, v_BKTH, queries_BS, segment_ids_BS)
+    out_BNSH = out_BKGSH.reshape(q_BSNH.shape[0], N, S, -1)
+    return jnp.moveaxis(out_BNSH, 1, 2)
+
+
+def _kernel(
+    length: int,
+    group: int,
+    head_dim: int,
+    form: Form,
+    tiles: Tiles,
+    interpret: bool,
+    parts: int = 1,
+) -> Any:
+    """Returns JAX's kernel for the query heads of one key/value head."""
+    from jax.experimental.pallas.ops.tpu import splash_attention as splash
+
+    sizes = dataclasses.astuple(tiles)
+    forward, queries, keys, compute = (_tile(length, head_dim, most) for most in sizes)
     # What is multiplied at a time divides the tile that is held.
     compute = math.gcd(keys, compute)
-    mask: Any = splash.CausalMask((S, S))
-    if form.window is not None and form.window < S:
-        mask = splash.LocalMask((S, S), window_size=(form.window - 1, 0), offset=0)
-    kernel = splash.make_splash_mqa_single_device(
-        mask=splash.MultiHeadMask([mask] * (N // K)),
+    few, window = forward, form.window
+    if window is not None and window >= length:
+        window = None
+    if parts > 1:
+        from twjax.models.balanced_mask import BalancedMask
+
+        # A tile of queries is of one chunk.
+        width = length // (2 * parts)
+        few, queries = (_tile(width, head_dim, most) for most in (tiles.forward, tiles.queries))
+        mask: Any = BalancedMask(length, parts, window)
+    elif window is not None:
+        mask = splash.LocalMask((length, length), window_size=(window - 1, 0), offset=0)
+    else:
+        mask = splash.CausalMask((length, length))
+    return splash.make_splash_mqa(
+        mask=splash.MultiHeadMask([mask] * group),
         block_sizes=splash.BlockSizes(
-            block_q=forward,
+            block_q=few,
             block_kv=forward,
             block_kv_compute=forward,
             block_q_dkv=queries,
@@ -264,17 +403,9 @@ def _splash_local(
         residual_checkpoint_name=RESIDUALS,
         attn_logits_soft_cap=form.softcap,
         interpret=interpret,
+        head_shards=1,
+        q_seq_shards=parts,
     )
-    q_BKGSH = jnp.moveaxis(q_BSNH, 1, 2).reshape(q_BSNH.shape[0], K, N // K, S, -1)
-    k_BKSH, v_BKSH = jnp.moveaxis(k_BSKH, 1, 2), jnp.moveaxis(v_BSKH, 1, 2)
-
-    def row(q_KGSH, k_KSH, v_KSH, segment_ids_S):
-        ids = splash.SegmentIds(segment_ids_S, segment_ids_S)
-        return jax.vmap(lambda q, k, v: kernel(q, k, v, segment_ids=ids))(q_KGSH, k_KSH, v_KSH)
-
-    out_BKGSH: Any = jax.vmap(row)(q_BKGSH, k_BKSH, v_BKSH, segment_ids_BS)
-    out_BNSH = out_BKGSH.reshape(q_BSNH.shape[0], N, S, -1)
-    return jnp.moveaxis(out_BNSH, 1, 2)
 
 
 def _tile(length: int, head_dim: int, most: int) -> int:

@@ -18,6 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 from twjax.config import Model
 from twjax.models import attention, layers
 from twjax.models.attention import Form
+from twjax.models.balanced import balance, natural
 from twjax.models.cache import Cache
 from twjax.models.output import Output
 from twjax.models.positions import Rotary, rotary, rotate, segment_positions
@@ -130,6 +131,7 @@ class Network(Output):
         dtype: Any,
         kind: attention.Kind,
         saved: tuple[str, ...] | None = None,
+        offloaded: tuple[str, ...] = (),
     ) -> jax.Array:
         """Returns the last layer's activations [B, S, D] in `dtype`, normed but for "post" norms.
 
@@ -137,7 +139,14 @@ class Network(Output):
         weights are gathered in the compute dtype.
         """
         hidden_BSD, _ = self._rows(
-            params, tokens_BS, segment_ids_BS, dtype=dtype, kind=kind, saved=saved, keep=False
+            params,
+            tokens_BS,
+            segment_ids_BS,
+            dtype=dtype,
+            kind=kind,
+            saved=saved,
+            offloaded=offloaded,
+            keep=False,
         )
         return hidden_BSD
 
@@ -201,28 +210,35 @@ class Network(Output):
         kind: attention.Kind,
         saved: tuple[str, ...] | None,
         keep: bool,
+        offloaded: tuple[str, ...] = (),
     ) -> tuple[jax.Array, Any]:
         config = self.config
         params = self.cast(params, dtype)
+        # What is kept for a cache stays in the order of the rows.
+        parts = 1 if keep else attention.parts_of(kind, tokens_BS.shape[1])
         positions_BS = segment_positions(segment_ids_BS)
+        if parts > 1:
+            # Once for all layers. From here to the last activations all else is a token's own.
+            segment_ids_BS = constrain(segment_ids_BS, "batch", None)
+            tokens_BS, positions_BS = (balance(x, parts) for x in (tokens_BS, positions_BS))
         x_BSD = self._embed(params, tokens_BS, positions_BS)
         turns = self._turns(positions_BS, kind)
 
         def layer(place: str, x_BSD: jax.Array, w: Any, _: None) -> tuple[jax.Array, Any]:
             form, turn = Form.of(config, place), turns[place]
             queries = turn
-            if turn is not None and kind != "reference":
+            if turn is not None and attention.is_splash(kind):
                 # Queries are scaled as they turn: a pass over memory less.
                 queries = turn._replace(scale=turn.scale * form.scale)
                 form = dataclasses.replace(form, scale=1.0)
 
             def mix(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
-                mixed = attention.attend(q, k, v, segment_ids_BS, kind, form)
+                mixed = attention.attend(q, k, v, segment_ids_BS, kind, form, parts)
                 return mixed, (k, v) if keep else None
 
             both = (queries, turn) if queries and turn else None
             x_BSD, kept = block(config, w, x_BSD, both, mix)
-            return x_BSD if kind == "reference" else row_major(x_BSD), kept
+            return row_major(x_BSD) if attention.is_splash(kind) else x_BSD, kept
 
         x_BSD, kept = run_layers(
             layer,
@@ -230,8 +246,10 @@ class Network(Output):
             x_BSD,
             params["layers"],
             saved=saved,
+            offloaded=offloaded,
         )
-        return self._final(params, x_BSD), kept
+        x_BSD = self._final(params, x_BSD)
+        return x_BSD if parts == 1 else natural(x_BSD, parts), kept
 
     def _embed(
         self, params: Any, tokens_BS: jax.Array, positions_BS: jax.Array, seq: str | None = "seq"
@@ -255,7 +273,9 @@ class Network(Output):
         if self.config.positions != "rotary":
             return kinds
         turns = {kind: rotary(positions_BS, self.config, kind) for kind in kinds}
-        return {kind: t._replace(products=attends != "reference") for kind, t in turns.items()}
+        return {
+            kind: t._replace(products=attention.is_splash(attends)) for kind, t in turns.items()
+        }
 
     def _final(self, params: Any, x_BSD: jax.Array) -> jax.Array:
         if self.config.norm_position == "post":

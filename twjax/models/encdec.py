@@ -23,6 +23,7 @@ from twjax.models import attention, relative
 from twjax.models.layers import Weights, heads, mlp, norm, out
 from twjax.models.output import Output
 from twjax.models.spec import normal, ones, weight, weight_specs
+from twjax.models.stack import checkpointed
 from twjax.parallel.sharding import constrain
 
 # What the decoder is given before the first target: T5's padding.
@@ -131,6 +132,7 @@ class EncoderDecoder(Output):
         dtype: Any,
         kind: attention.Kind = "reference",
         saved: tuple[str, ...] | None = None,
+        offloaded: tuple[str, ...] = (),
     ) -> jax.Array:
         """Returns the decoder's normed activations [B, T, D]: place t predicts target t.
 
@@ -139,7 +141,7 @@ class EncoderDecoder(Output):
         """
         del kind
         params = self.cast(params, dtype)
-        encoded_BSD = self._encode(params, inputs_BS, inputs_segment_ids_BS, saved)
+        encoded_BSD = self._encode(params, inputs_BS, inputs_segment_ids_BS, saved, offloaded)
         T = targets_BT.shape[1]
         place = jnp.arange(T)
         same_BTT = targets_segment_ids_BT[:, :, None] == targets_segment_ids_BT[:, None, :]
@@ -152,7 +154,7 @@ class EncoderDecoder(Output):
             return self._mlp(w, x_BTD)
 
         before_BT = shift_right(targets_BT, targets_segment_ids_BT)
-        return self._stack(params, "decoder", before_BT, layer, saved)
+        return self._stack(params, "decoder", before_BT, layer, saved, offloaded)
 
     def start(
         self,
@@ -165,7 +167,7 @@ class EncoderDecoder(Output):
     ) -> Cache:
         """Encodes the inputs and returns a cache with room for `length` targets."""
         params = self.cast(params, dtype)
-        encoded_BSD = self._encode(params, inputs_BS, inputs_segment_ids_BS, None)
+        encoded_BSD = self._encode(params, inputs_BS, inputs_segment_ids_BS, None, ())
         w = params["decoder"]["layers"]
         axes = (None, "batch", None, "heads", None)
         cross_k, cross_v = (
@@ -238,13 +240,14 @@ class EncoderDecoder(Output):
         inputs_BS: jax.Array,
         segment_ids_BS: jax.Array,
         saved: tuple[str, ...] | None,
+        offloaded: tuple[str, ...],
     ) -> jax.Array:
         mask_BSS = segment_ids_BS[:, :, None] == segment_ids_BS[:, None, :]
 
         def layer(x_BSD: jax.Array, w: Weights, bias_NSS: jax.Array) -> jax.Array:
             return self._mlp(w, self._attention(w, x_BSD, mask_BSS, bias_NSS))
 
-        return self._stack(params, "encoder", inputs_BS, layer, saved)
+        return self._stack(params, "encoder", inputs_BS, layer, saved, offloaded)
 
     def _stack(
         self,
@@ -253,6 +256,7 @@ class EncoderDecoder(Output):
         tokens_BS: jax.Array,
         layer: Any,
         saved: tuple[str, ...] | None,
+        offloaded: tuple[str, ...],
     ) -> jax.Array:
         """Embeds tokens and applies the layers of a stack and its last norm."""
         stack = params[name]
@@ -277,10 +281,8 @@ class EncoderDecoder(Output):
             w, table_RN = part
             return layer(x_BSD, w, shared if table_RN is None else bias(table_RN)), None
 
-        if saved is not None:
-            policy = jax.checkpoint_policies.save_only_these_names(*saved)
-            # The scan already keeps XLA from merging the two passes.
-            step = jax.checkpoint(step, policy=policy, prevent_cse=False)
+        # The scan already keeps XLA from merging the two passes.
+        step = checkpointed(step, saved, offloaded, prevent_cse=False)
         x_BSD, _ = jax.lax.scan(step, x_BSD, (stack["layers"], None if one else stack["relative"]))
         return norm(stack, "final_norm", x_BSD, self.config)
 

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 
 from twjax.config import Model
 from twjax.config.keeping import Adapter
-from twjax.models.adapters import prepared
-from twjax.models.spec import is_spec
+from twjax.models import parts
+from twjax.models.adapters import input_dims, is_adapter, prepared
+from twjax.models.low_bits import LowBits
+from twjax.models.spec import WeightSpec, is_spec
 from twjax.parallel.sharding import constrain
 
 
@@ -23,6 +25,8 @@ class Output:
     # They follow from the configuration and the adapter, which make two networks equal.
     specs: Any = dataclasses.field(compare=False)
     adapter: Adapter | None = None
+    # What layers' products are computed in (`low_bits.TYPES`); None: the dtype of the computation.
+    matmul: str | None = None
 
     def head(self, params: Any, dtype: Any) -> jax.Array:
         """Returns the output projection [D, V], gathered over everything but the vocabulary."""
@@ -46,7 +50,23 @@ class Output:
             params,
             is_leaf=is_spec,
         )
-        return cast if self.adapter is None else prepared(self, params, cast)
+        if self.adapter is not None:
+            cast = prepared(self, params, cast)
+        return cast if self.matmul is None else self._in_low_bits(cast, self.matmul)
+
+    def _in_low_bits(self, cast: Any, kind: str) -> Any:
+        specs, values = parts.by_name(self.specs), parts.flat(cast)
+        return parts.nest(
+            {
+                name: LowBits(value, kind) if name in specs and _is_matrix(specs[name]) else value
+                for name, value in values.items()
+            }
+        )
+
+
+def _is_matrix(spec: WeightSpec) -> bool:
+    """Whether a layer's activations are multiplied by this weight, and it is no adapter."""
+    return input_dims(spec) > 0 and not is_adapter(spec.name)
 
 
 def bent_logits(logits: jax.Array, config: Model) -> jax.Array:

@@ -9,9 +9,13 @@ import os
 import pathlib
 import sys
 
+from twjax.parallel.compiled import keep_compiled
+
 COORDINATOR = "TWJAX_COORDINATOR"
 NUM_PROCESSES = "TWJAX_NUM_PROCESSES"
 PROCESS_ID = "TWJAX_PROCESS_ID"
+# The exit code of a run that was asked to stop before its end; 0 without it.
+STOP_CODE = "TWJAX_STOP_CODE"
 
 
 def initialize() -> None:
@@ -19,10 +23,12 @@ def initialize() -> None:
 
     With `TWJAX_COORDINATOR` (host:port), `TWJAX_NUM_PROCESSES` and `TWJAX_PROCESS_ID` the
     process joins that group. On a TPU VM of a pod JAX finds the others by itself. Anything else
-    is a single process.
+    is a single process. What is compiled is kept for the next process.
     """
     _skip_absent_tpu()
     import jax
+
+    keep_compiled()
 
     coordinator = os.environ.get(COORDINATOR)
     if coordinator:
@@ -42,6 +48,14 @@ def initialize() -> None:
         # to find: JAX says so by these errors.
         with contextlib.suppress(ValueError, RuntimeError):
             jax.distributed.initialize()
+
+
+def stop_code() -> int:
+    """Returns what a run that was asked to stop exits with, as whoever starts it again wants it."""
+    text = os.environ.get(STOP_CODE, "0")
+    if not text.isdigit() or int(text) > 255:
+        raise ValueError(f"{STOP_CODE} ({text!r}) must be an exit code, 0 to 255.")
+    return int(text)
 
 
 def leave_group(code: int) -> None:

@@ -11,11 +11,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from twjax.models.spec import WeightSpec, is_spec
 
-# Logical axis -> mesh axes. Networks name only the left side.
+# Logical axis -> mesh axes. Networks name only the left side. Devices that share a row's positions
+# share the weights as well, as those of other rows do.
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("slice", "data", "fsdp"),
     "seq": ("context",),
-    "embed": ("fsdp",),
+    "embed": ("fsdp", "context"),
     "heads": ("tensor",),
     "kv": ("tensor",),
     "mlp": ("tensor",),
@@ -66,8 +67,13 @@ def weight_shardings(specs: Any, mesh: Mesh) -> Any:
 
 def weight_sharding(spec: WeightSpec, mesh: Mesh) -> NamedSharding:
     """Returns one weight's sharding."""
-    _check(f"weight {spec.name}", spec.shape, spec.axes, dict(mesh.shape))
-    partition = [None if a is None else _mesh_axes(a, f"weight {spec.name}") for a in spec.axes]
+    owner = f"weight {spec.name}"
+    _check(owner, spec.shape, spec.axes, dict(mesh.shape))
+    partition = [
+        # Axes behind the first are named where they divide anything: one sharding, one spelling.
+        axes and tuple(a for a in axes if a == axes[0] or mesh.shape[a] > 1)
+        for axes in (None if a is None else _mesh_axes(a, owner) for a in spec.axes)
+    ]
     return NamedSharding(mesh, PartitionSpec(*partition))
 
 
@@ -89,6 +95,21 @@ def batch_shards(mesh: Mesh) -> int:
 def seq_shards(mesh: Mesh) -> int:
     """Returns into how many parts each row of a batch is divided."""
     return math.prod(mesh.shape[axis] for axis in RULES["seq"])
+
+
+def seq_parts(length: int) -> int:
+    """Returns over how many devices so many positions of each row are divided under `set_mesh`.
+
+    1 where rows are whole, or this many can't be divided.
+    """
+    mesh = current_mesh()
+    parts = 1 if mesh is None else seq_shards(mesh)
+    return 1 if length % parts else parts
+
+
+def seq_axis(length: int) -> str | None:
+    """Returns the logical axis of so many positions; None where every device has them all."""
+    return None if seq_parts(length) == 1 else "seq"
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -9,6 +9,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
+from twjax.parallel import gpu
+
 OptionValue = bool | int | str
 
 
@@ -118,16 +122,19 @@ def compiler_options(
 ) -> dict[str, OptionValue]:
     """Returns a step's compiler options: the generation's, then those asked for (None: not this).
 
-    Elsewhere than on a TPU there are none.
+    A CPU has none.
     """
-    if device.platform != "tpu":
+    if device.platform == "gpu":
+        options = {**gpu.options(device.device_kind, jax.device_count()), **asked}
+    elif device.platform == "tpu":
+        options = {**tuning(device).options, **asked}
+    else:
         return {}
-    options = {**tuning(device).options, **asked}
     return {name: value for name, value in options.items() if value is not None}
 
 
 def dangers(device_kind: str, options: Mapping[str, OptionValue]) -> list[Danger]:
-    """Returns what is known against a set of options on a device."""
+    """Returns what is known against a set of options on a TPU; a GPU knows none of their names."""
     on = {name for name, value in options.items() if value not in (False, "false", 0)}
     return [
         danger

@@ -9,6 +9,7 @@ import pathlib
 import re
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,11 +23,19 @@ from twjax.models.network import network as declare
 from twjax.models.spec import count_weights
 from twjax.parallel.mesh import axis_sizes, make_mesh
 from twjax.parallel.sharding import RULES, batch_sharding, rows_sharding
+from twjax.parallel.tpu import OptionValue, compiler_options
 from twjax.planning import hlo
+from twjax.planning.buffers import Buffer, largest
+from twjax.planning.cache import PlanCache, key_of
 from twjax.planning.flops import model_flops_per_row
+from twjax.planning.hlo_module import Module
+from twjax.planning.links import Links
+from twjax.planning.schedule import Prediction, predict
 from twjax.planning.topology import Topology
 from twjax.training.base import FrozenBase, base_of
+from twjax.training.guard import guarded
 from twjax.training.optimizer import make_optimizer
+from twjax.training.preflight import check_lengths
 from twjax.training.source import run_schedule
 from twjax.training.state import TrainState, abstract_state
 from twjax.training.step import make_train_step
@@ -68,7 +77,9 @@ class Plan:
     """What one training step of a run needs on a topology.
 
     `model_flops` is the arithmetic of one step over all devices (`planning.flops`); `work` is
-    what the compiled program executes on one device, None if there is none.
+    what the compiled program executes on one device and `prediction` how long that takes, None if
+    there is no program. `largest` are the temporaries that take most of the memory; `quick` is
+    whether the compiler made its least effort.
     """
 
     topology: Topology
@@ -78,6 +89,9 @@ class Plan:
     model_flops: float
     memory: Memory
     work: hlo.Work | None
+    prediction: Prediction | None
+    largest: tuple[Buffer, ...]
+    quick: bool
     compile_seconds: float
 
     @property
@@ -88,6 +102,18 @@ class Plan:
     def seconds_at_peak(self) -> float:
         """The least time that the model's arithmetic can take, at the chips' bfloat16 peak."""
         return self.model_flops / (self.topology.num_chips * self.topology.chip.flops)
+
+    @property
+    def mfu(self) -> float | None:
+        """The share of the chips' peak that the model's arithmetic reaches in the prediction."""
+        if self.prediction is None:
+            return None
+        return self.seconds_at_peak / self.prediction.seconds
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Tokens a second of all chips, padding included, by the prediction."""
+        return None if self.prediction is None else self.tokens / self.prediction.seconds
 
 
 def check(run: Run, topology: Topology) -> dict[str, int]:
@@ -115,31 +141,43 @@ def check(run: Run, topology: Topology) -> dict[str, int]:
             f"{topology.name} its rows are divided over {parts} devices ({axes}){micro}. Set "
             f"Data.batch_size = {nearest}, or move devices to another axis of Mesh."
         )
-    context = math.prod(sizes[axis] for axis in RULES["seq"])
-    if any(length % context for length in run.data.lengths):
-        raise ConfigError(
-            f"Data.seq_len ({run.data.seq_len}) must be a multiple of Mesh.context ({context})."
-        )
+    check_lengths(run, math.prod(sizes[axis] for axis in RULES["seq"]), "tpu")
     return sizes
 
 
-def plan(run: Run, topology: Topology, *, quick: bool = False) -> Plan:
+def plan(
+    run: Run,
+    topology: Topology,
+    *,
+    quick: bool = False,
+    cache: PlanCache | None = None,
+    tell: Callable[[str], None] = lambda message: None,
+) -> Plan:
     """Compiles one step of `run` for `topology`; no weight is ever allocated.
 
     With `quick` the compiler makes its least effort, in about half the time: the step then takes
     somewhat more memory than in training.
     Where the batch or the rows grow in the run, it is the step with the most tokens.
+    What `cache` has of the same program isn't compiled again, and a new plan is kept there.
     Raises `ConfigError` for a batch or a weight that can't be divided, and `CompilerError` with
     the compiler's own reason when it fails otherwise than by running out of HBM.
     """
     sizes = check(run, topology)
     run = heaviest(run)
     begin = time.monotonic()
-    step = compile_step(run, topology, quick=quick)
+    lowered = lower_step(run, topology)
+    key = "" if cache is None else lowered.key(topology, quick)
+    if cache is not None and (kept := cache.load(key, Plan)):
+        tell(f"compiled before, kept in {cache.folder}; --no-cache compiles again")
+        # Another name may stand for the same slices.
+        return dataclasses.replace(kept, topology=topology)
+    step = compile_lowered(lowered, quick=quick)
     seconds = time.monotonic() - begin
 
     tokens = run.data.batch_size * sum(run.data.lengths)
-    return Plan(
+    module = None if step.text is None else Module(step.text)
+    links = Links.of(topology, list(step.mesh.devices.flat))
+    made = Plan(
         topology=topology,
         mesh=sizes,
         num_parameters=count_weights(step.state_specs),
@@ -147,52 +185,90 @@ def plan(run: Run, topology: Topology, *, quick: bool = False) -> Plan:
         model_flops=run.data.batch_size
         * model_flops_per_row(run.model, step.specs, run.data.lengths),
         memory=_memory(step, topology.chip.usable_bytes),
-        work=None if step.text is None else hlo.analyse(step.text),
+        work=None if module is None else hlo.analyse(module),
+        prediction=None if module is None else predict(module, links),
+        largest=step.largest,
+        quick=quick,
         compile_seconds=seconds,
     )
+    if cache is not None:
+        cache.save(key, made)
+    return made
 
 
 @dataclasses.dataclass(frozen=True)
-class Compiled:
-    """A step as the compiler made it; `compiled` and `text` are None where it doesn't fit.
+class Lowered:
+    """A step as JAX hands it to the compiler.
 
-    `specs` are those of the network's weights, `state_specs` with adapters beside them. `allocated`
-    is what the compiler's report says, and `needed` what a program that doesn't fit would need, in
-    bytes of HBM. `arguments` are the abstract state, batch and what is kept of a base.
+    `specs` are those of the network's weights, `state_specs` with adapters beside them.
+    `arguments` are the abstract state, batch and what is kept of a base; `options` the compiler's.
     """
 
     mesh: jax.sharding.Mesh
     specs: Any
     state_specs: Any
+    program: Any
+    options: dict[str, OptionValue]
+    arguments: tuple[TrainState, Any, Any]
+
+    def key(self, topology: Topology, quick: bool) -> str:
+        """Returns the hash under which its plan is kept."""
+        return key_of(self.program.as_text(), topology, self.options, quick)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled(Lowered):
+    """A step as the compiler made it; `compiled` and `text` are None where it doesn't fit.
+
+    `allocated` is what the compiler's report says, and `needed` what a program that doesn't fit
+    would need, in bytes of HBM. `largest` are its largest temporaries, also where it doesn't fit.
+    """
+
     compiled: Any
     text: str | None
     needed: float
     allocated: float | None
-    arguments: tuple[TrainState, Any, Any]
+    largest: tuple[Buffer, ...]
 
 
-def compile_step(run: Run, topology: Topology, *, quick: bool = False) -> Compiled:
-    """Compiles one step for a topology, as `plan` does."""
+def lower_step(run: Run, topology: Topology) -> Lowered:
+    """Traces one step for a topology, in seconds."""
     mesh = make_mesh(run.mesh, topology.devices())
     network = declare(run.model)
     # The rate of a source is a number like any other to the compiler.
     schedule = run_schedule(run, 1e-5)
     base, network = network, adapted(network, run.adapter)
     trained = Trained.of(run, network.specs)
-    optimizer = make_optimizer(run.optimizer, schedule, trained.specs)
+    optimizer = guarded(make_optimizer(run.optimizer, schedule, trained.specs), run.faults)
     frozen = base_of(run, base, trained, mesh)
     state, batch = abstract_state(network, optimizer, mesh, trained), abstract_batch(run, mesh)
     step = make_train_step(network, run, optimizer, schedule, mesh, trained, frozen)
     kept = (frozen.abstract(),) if isinstance(frozen, FrozenBase) else ()
+    with jax.set_mesh(mesh):
+        program = step.lower(state, batch, *kept)
+    options = compiler_options(mesh.devices.flat[0], run.step.compiler_options)
+    return Lowered(mesh, base.specs, network.specs, program, options, (state, batch, kept))
+
+
+def compile_lowered(lowered: Lowered, *, quick: bool = False) -> Compiled:
+    """Compiles what was traced; with `quick` with the least effort."""
     with tempfile.TemporaryDirectory(prefix="twjax-plan-") as dump:
-        with jax.set_mesh(mesh):
-            lowered = step.lower(state, batch, *kept)
-        compiled, needed = _compile(lowered, dump, quick)
-        text = _module_text(compiled, pathlib.Path(dump))
-        allocated = _allocated(pathlib.Path(dump))
-    return Compiled(
-        mesh, base.specs, network.specs, compiled, text, needed, allocated, (state, batch, kept)
-    )
+        compiled, needed = _compile(lowered.program, dump, quick)
+        folder = pathlib.Path(dump)
+        found = {
+            "compiled": compiled,
+            "text": _module_text(compiled, folder),
+            "needed": needed,
+            "allocated": _allocated(folder),
+            "largest": _largest(folder),
+        }
+    traced = {field.name: getattr(lowered, field.name) for field in dataclasses.fields(Lowered)}
+    return Compiled(**traced, **found)
+
+
+def compile_step(run: Run, topology: Topology, *, quick: bool = False) -> Compiled:
+    """Compiles one step for a topology, as `plan` does."""
+    return compile_lowered(lower_step(run, topology), quick=quick)
 
 
 def shapes(run: Run) -> list[Run]:
@@ -302,11 +378,19 @@ def _allocated(dump: pathlib.Path) -> float | None:
     return None
 
 
+def _largest(dump: pathlib.Path) -> tuple[Buffer, ...]:
+    """Returns the largest temporaries, by what the compiler wrote of the scheduled module."""
+    endings = ("buffer-assignment.txt", "after_optimizations.txt")
+    files = [next(dump.glob(f"*jit_step*{ending}"), None) for ending in endings]
+    assignment, module = (file.read_text(encoding="utf-8") if file else "" for file in files)
+    return largest(assignment, Module(module)) if assignment and module else ()
+
+
 def _memory(step: Compiled, usable: float) -> Memory:
     compiled, (state, batch, kept) = step.compiled, step.arguments
-    parameters = _device_bytes((state.params, kept))
-    optimizer = _device_bytes((state.optimizer, state.step, state.average))
-    rows = _device_bytes(batch)
+    parameters = device_bytes((state.params, kept))
+    optimizer = device_bytes((state.optimizer, state.step, state.average))
+    rows = device_bytes(batch)
     arguments = parameters + optimizer + rows
     if compiled is None:
         layout, outputs, program = 0.0, 0.0, 0.0
@@ -331,7 +415,7 @@ def _memory(step: Compiled, usable: float) -> Memory:
     )
 
 
-def _device_bytes(tree: Any) -> float:
+def device_bytes(tree: Any) -> float:
     """Returns the bytes of one device's share of an abstract tree."""
     return float(
         sum(

@@ -12,11 +12,11 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Iterator
 
 import numpy as np
 
-from twjax.planning.hlo_text import Instruction, arrays, callees, parse, root, shape_bytes
+from twjax.planning.hlo_module import Module
+from twjax.planning.hlo_text import Instruction, arrays, operand_bytes, shape_bytes
 
 COLLECTIVES = (
     "all-gather",
@@ -61,179 +61,48 @@ class Work:
         return self.matmul_flops + self.kernel_flops
 
 
-def analyse(text: str) -> Work:
-    """Walks a module's text from its entry."""
-    return _Module(text).work()
+def analyse(module: Module | str) -> Work:
+    """Walks a module, or its text, from its entry."""
+    module = Module(module) if isinstance(module, str) else module
+    matmul = kernel = 0.0
+    counts: dict[tuple[str, bool], int] = collections.defaultdict(int)
+    sizes: dict[tuple[str, bool], float] = collections.defaultdict(float)
+    for computation, instruction, times, fusion in module.walk(module.entry, 1, ()):
+        names = module.computations[computation]
+        matmul += times * matmul_flops(instruction, names)
+        kernel += times * kernel_flops(instruction, names, module)
+        key = collective(instruction, fusion)
+        if key is not None and times:
+            counts[key] += times
+            sizes[key] += times * payload(instruction, names)
+    found = tuple(Collective(*key, counts[key], sizes[key]) for key in sorted(counts))
+    return Work(matmul, kernel, found, tuple(module.unknown_loops))
 
 
-class _Module:
-    def __init__(self, text: str):
-        self.computations, self.entry = parse(text)
-        if not self.entry:
-            raise ValueError("The HLO text has no ENTRY computation; was the file cut off?")
-        # Splash attention's backward pass is one kernel for dk, dv and dq, or two.
-        self._separate_dq = re.search(r"%splash\w*_dq", text) is not None
-        self._callers = {
-            body: (name, instruction)
-            for name, instructions in self.computations.items()
-            for instruction in instructions.values()
-            if instruction.opcode == "while"
-            for body in (instruction.attribute("body"), instruction.attribute("condition"))
-            if body
-        }
-        self._unknown: list[str] = []
+def kernel_flops(instruction: Instruction, names: dict[str, Instruction], module: Module) -> float:
+    """Returns the FLOPs of splash attention's kernels, half of the S x S square each product.
 
-    def work(self) -> Work:
-        matmul = kernel = 0.0
-        counts: dict[tuple[str, bool], int] = collections.defaultdict(int)
-        sizes: dict[tuple[str, bool], float] = collections.defaultdict(float)
-        for computation, instruction, times, fusion in self._walk(self.entry, 1, ()):
-            names = self.computations[computation]
-            matmul += times * _matmul_flops(instruction, names)
-            kernel += times * self._kernel_flops(instruction, names)
-            key = _collective(instruction, fusion)
-            if key is not None and times:
-                counts[key] += times
-                sizes[key] += times * _payload(instruction, names)
-        found = tuple(Collective(*key, counts[key], sizes[key]) for key in sorted(counts))
-        return Work(matmul, kernel, found, tuple(dict.fromkeys(self._unknown)))
-
-    def _walk(
-        self, name: str, times: int, fusion: tuple[Instruction, ...]
-    ) -> Iterator[tuple[str, Instruction, int, tuple[Instruction, ...]]]:
-        """Yields each executed instruction with how often, and the fusion that it is part of."""
-        for instruction in self.computations[name].values():
-            yield name, instruction, times, fusion
-            inner, factor = fusion, 1
-            if instruction.opcode == "while":
-                factor, inner = self._trips(name, instruction), ()
-            elif instruction.opcode == "fusion" and not fusion:
-                inner = tuple(self._contents(instruction))
-            for callee in callees(instruction):
-                if callee in self.computations:
-                    yield from self._walk(callee, times * factor, inner)
-
-    def _contents(self, instruction: Instruction) -> Iterator[Instruction]:
-        for callee in callees(instruction):
-            for inner in self.computations.get(callee, {}).values():
-                yield inner
-                yield from self._contents(inner)
-
-    def _trips(self, computation: str, loop: Instruction) -> int:
-        """Returns a loop's trip count: from XLA's note, or from its counter, bound and step."""
-        if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes):
-            return int(known[1])
-        condition = self.computations[loop.attribute("condition") or ""]
-        compare = root(condition)
-        sides = list(compare.operands)
-        if compare.opcode == "fusion":
-            inner = self.computations[compare.attribute("calls") or ""]
-            compare = root(inner)
-            # A fused parameter stands for the fusion's operand of that number.
-            sides = [
-                sides[int(inner[s].arguments)] if inner[s].opcode == "parameter" else s
-                for s in compare.operands
-            ]
-        for counter, bound in (sides, sides[::-1]) if compare.opcode == "compare" else ():
-            if counter not in condition or condition[counter].opcode != "get-tuple-element":
-                continue
-            element = condition[counter].element
-            start = self._element(computation, loop.operands[0], element)
-            end = self._constant(loop.attribute("condition") or "", bound)
-            step = self._step(loop.attribute("body") or "", element)
-            if start is None or end is None or not step:
-                continue
-            inclusive = compare.attribute("direction") in ("LE", "GE")
-            return max(0, math.ceil((end - start + (step if inclusive else 0)) / step))
-        self._unknown.append(loop.name)
-        return 1
-
-    def _step(self, body: str, element: int) -> int | None:
-        names = self.computations[body]
-        following = names.get(root(names).operands[element])
-        while following is not None and following.opcode in ("copy", "bitcast"):
-            following = names.get(following.operands[0])
-        if following is None or following.opcode not in ("add", "fusion"):
-            return None
-        # The counter plus a constant, written out or as a fusion of just that.
-        scopes = [(body, following)]
-        if following.opcode == "fusion":
-            callee = following.attribute("calls") or ""
-            scopes.insert(0, (callee, root(self.computations[callee])))
-        for scope, instruction in scopes:
-            for operand in instruction.operands:
-                value = self._constant(scope, operand)
-                if value is not None:
-                    return value
-        return None
-
-    def _constant(self, computation: str, name: str, depth: int = 0) -> int | None:
-        """Follows a scalar to the integer constant that it is, through tuples and loops."""
-        instruction = self.computations[computation].get(name)
-        if instruction is None or depth > 16:
-            return None
-        if instruction.opcode == "constant":
-            literal = instruction.arguments.strip()
-            return int(literal) if re.fullmatch(r"-?\d+", literal) else None
-        if instruction.opcode in ("copy", "bitcast", "convert", "copy-start", "copy-done"):
-            return self._constant(computation, instruction.operands[0], depth + 1)
-        if instruction.opcode == "get-tuple-element":
-            return self._element(
-                computation, instruction.operands[0], instruction.element, depth + 1
-            )
-        return None
-
-    def _element(self, computation: str, name: str, element: int, depth: int = 0) -> int | None:
-        instruction = self.computations[computation].get(name)
-        if instruction is None or depth > 16:
-            return None
-        if instruction.opcode == "tuple":
-            return self._constant(computation, instruction.operands[element], depth + 1)
-        if instruction.opcode == "while" and self._unchanged(instruction, element):
-            return self._element(computation, instruction.operands[0], element, depth + 1)
-        if instruction.opcode == "parameter" and computation in self._callers:
-            caller, loop = self._callers[computation]
-            if self._unchanged(loop, element):
-                return self._element(caller, loop.operands[0], element, depth + 1)
-        return None
-
-    def _unchanged(self, loop: Instruction, element: int) -> bool:
-        """Whether a loop hands an element of its state on as it came."""
-        body = self.computations[loop.attribute("body") or ""]
-        following = body.get(root(body).operands[element])
-        while following is not None and following.opcode in ("copy", "bitcast"):
-            following = body.get(following.operands[0])
-        return (
-            following is not None
-            and following.opcode == "get-tuple-element"
-            and following.element == element
-            and body[following.operands[0]].opcode == "parameter"
-        )
-
-    def _kernel_flops(self, instruction: Instruction, names: dict[str, Instruction]) -> float:
-        """FLOPs of splash attention's kernels, half of the S x S square each product.
-
-        Forward: q·k and p·v. Backward for dk and dv: both scores again, dp, dv, dk, and dq where
-        it is fused in; the separate dq kernel makes scores, dp and dq.
-        """
-        match = re.match(r"splash_m[hq]a_(fwd|dkv|dq)", instruction.name)
-        if instruction.opcode != "custom-call" or match is None:
-            return 0.0
-        matmuls = {"fwd": 2, "dkv": 4 if self._separate_dq else 5, "dq": 3}[match[1]]
-        floats = [
-            dims
-            for operand in instruction.operands
-            if operand in names
-            for dtype, dims in arrays(names[operand].shape)[:1]
-            if dtype in ("bf16", "f32") and len(dims) >= 3
-        ]
-        if len(floats) < 2:
-            return 0.0
-        query, key = floats[0], floats[1]
-        return matmuls * 2.0 * math.prod(query) * key[-2] / 2
+    Forward: q·k and p·v. Backward for dk and dv: both scores again, dp, dv, dk, and dq where it is
+    fused in; the separate dq kernel makes scores, dp and dq.
+    """
+    match = re.match(r"splash_m[hq]a_(fwd|dkv|dq)", instruction.name)
+    if instruction.opcode != "custom-call" or match is None:
+        return 0.0
+    matmuls = {"fwd": 2, "dkv": 4 if module.separate_dq else 5, "dq": 3}[match[1]]
+    floats = [
+        dims
+        for operand in instruction.operands
+        if operand in names
+        for dtype, dims in arrays(names[operand].shape)[:1]
+        if dtype in ("bf16", "f32") and len(dims) >= 3
+    ]
+    if len(floats) < 2:
+        return 0.0
+    query, key = floats[0], floats[1]
+    return matmuls * 2.0 * math.prod(query) * key[-2] / 2
 
 
-def _collective(
+def collective(
     instruction: Instruction, fusion: tuple[Instruction, ...]
 ) -> tuple[str, bool] | None:
     """Returns the kind of the collective that begins here, and whether it leaves the slice."""
@@ -265,8 +134,9 @@ def _starts(instruction: Instruction, fusion: tuple[Instruction, ...]) -> bool:
     return "async_collective_fusion_config" not in instruction.attributes
 
 
-def _payload(instruction: Instruction, names: dict[str, Instruction]) -> float:
-    inputs = sum(shape_bytes(names[o].shape) for o in instruction.operands if o in names)
+def payload(instruction: Instruction, names: dict[str, Instruction]) -> float:
+    """Returns the bytes of the whole buffer that a collective gathers, reduces or sends."""
+    inputs = operand_bytes(instruction, names)
     if instruction.opcode.startswith(("collective-permute", "send")):
         return inputs
     output = shape_bytes(instruction.shape)
@@ -276,7 +146,8 @@ def _payload(instruction: Instruction, names: dict[str, Instruction]) -> float:
     return max(inputs, output)
 
 
-def _matmul_flops(instruction: Instruction, names: dict[str, Instruction]) -> float:
+def matmul_flops(instruction: Instruction, names: dict[str, Instruction]) -> float:
+    """Returns the FLOPs of a dot or convolution, 0 for anything else."""
     if instruction.opcode not in ("dot", "convolution"):
         return 0.0
     operands = [names[o].shape for o in instruction.operands[:2] if o in names]

@@ -55,6 +55,18 @@ def shape_bytes(shape: str) -> float:
     return total
 
 
+def operand_bytes(instruction: Instruction, names: dict[str, Instruction]) -> float:
+    """Returns the bytes of an instruction's operands; `%name#2` is one element of a tuple."""
+    total = 0.0
+    for name, element in re.findall(r"%([\w.\-]+)(?:#(\d+))?", instruction.arguments):
+        if name in names:
+            shape = names[name].shape
+            parts = _ARRAY.findall(shape) if element else []
+            dtype, dims = parts[int(element)] if element and int(element) < len(parts) else ("", "")
+            total += shape_bytes(f"{dtype}[{dims}]" if dtype else shape)
+    return total
+
+
 def parse(text: str) -> tuple[dict[str, dict[str, Instruction]], str]:
     """Returns a module's computations by name, and the entry's name ("" if there is none)."""
     computations: dict[str, dict[str, Instruction]] = {}

@@ -5,25 +5,33 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import math
+import textwrap
 from typing import Any
 
 from twjax.config import Run
 from twjax.parallel.sharding import RULES
 from twjax.planning.compile import Plan
+from twjax.planning.schedule import PREFETCH, Prediction
 from twjax.planning.topology import GIB
+from twjax.planning.verdict import trust, verdict
+from twjax.planning.whole import Whole
 
 BAR_WIDTH = 40
+# What a temporary must take of all of them, and a part of a step of its time, to be shown.
+SHOWN, SHOWN_SECONDS = 0.03, 0.0005
 
 
-def render(plan: Plan, run: Run, name: str) -> str:
-    """Returns the table that `twjax plan` prints."""
-    blocks = [_header(plan, run, name), _memory(plan), _work(plan, run), _collectives(plan)]
+def render(plan: Plan, run: Run, name: str, whole: Whole | None = None) -> str:
+    """Returns the table that `twjax plan` prints; `run` has the shape that was compiled only."""
+    blocks = [_header(plan, run, name), _memory(plan), _work(plan, run), _step(plan)]
+    blocks += [_collectives(plan), _whole(whole) if whole is not None else []]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def as_dict(plan: Plan) -> dict[str, Any]:
-    """Returns all figures of a plan; bytes and FLOPs unrounded."""
+def as_dict(plan: Plan, whole: Whole | None = None) -> dict[str, Any]:
+    """Returns all figures of a plan; bytes, FLOPs and seconds unrounded."""
     topology, memory = plan.topology, plan.memory
+    judged = verdict(plan)
     return {
         "topology": {
             "name": topology.name,
@@ -49,7 +57,14 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "model_flops": plan.model_flops,
         "model_flops_per_token": plan.flops_per_token,
         "seconds_at_peak": plan.seconds_at_peak,
+        "largest_temporaries": [dataclasses.asdict(buffer) for buffer in plan.largest],
         "device_work": None if plan.work is None else dataclasses.asdict(plan.work),
+        "prediction": None if plan.prediction is None else dataclasses.asdict(plan.prediction),
+        "mfu": plan.mfu,
+        "tokens_per_second": plan.tokens_per_second,
+        "verdict": None if judged is None else dataclasses.asdict(judged),
+        "trust": trust(plan),
+        "run": None if whole is None else _whole_dict(whole),
         "compile_seconds": plan.compile_seconds,
         "versions": {package: _version(package) for package in ("jax", "libtpu")},
     }
@@ -102,6 +117,17 @@ def _memory(plan: Plan) -> list[str]:
             "devices, fewer rows a device, Step.remat = 'full', a larger Step.accumulation or "
             "Step.loss_chunks need less."
         )
+    return lines + _largest(plan)
+
+
+def _largest(plan: Plan) -> list[str]:
+    """Returns the temporaries that matter, by what makes them."""
+    share = SHOWN * plan.memory.temporaries
+    shown = [buffer for buffer in plan.largest if buffer.bytes >= share]
+    lines = ["  largest temporaries"] if shown else []
+    for buffer in shown:
+        count = f"{buffer.count} x " if buffer.count > 1 else ""
+        lines.append(f"{buffer.bytes / GIB:18.3f}  {count + buffer.shape:30}  {buffer.maker}")
     return lines
 
 
@@ -152,18 +178,115 @@ def _flops(value: float) -> str:
     return f"{value:.3g} {units[power]}"
 
 
-def _collectives(plan: Plan) -> list[str]:
-    if plan.work is None:
+def _step(plan: Plan) -> list[str]:
+    prediction, judged = plan.prediction, verdict(plan)
+    if prediction is None or judged is None:
         return []
-    lines = ["collectives of one device and step     count          GiB"]
-    for collective in plan.work.collectives:
-        network = "   between slices" if collective.across_slices else ""
+    assert plan.mfu is not None and plan.tokens_per_second is not None
+    products = ""
+    if plan.work is not None and prediction.matmul:
+        peak = plan.topology.chip.flops / plan.topology.chip.devices
+        products = f"   at {plan.work.matmul_flops / peak / prediction.matmul:.0%} of the peak"
+    scale, unit = _unit(prediction)
+    lines = [
+        f"{'one step, predicted':28}{unit:>13}    share",
+        *(
+            f"  {label:26}{seconds * scale:13.4f}{seconds / prediction.seconds:9.1%}{note}"
+            for label, seconds, note in (
+                ("matrix products", prediction.matmul, products),
+                ("other operations", prediction.other, ""),
+                ("attention kernels", prediction.kernels, ""),
+                ("waiting for the slice", prediction.exposed, "   links between chips (ICI)"),
+                ("waiting for other slices", prediction.exposed_dcn, "   data-centre network"),
+                ("waiting for the host", prediction.host, "   its memory"),
+                ("waiting for HBM", prediction.prefetch, "   copies made ahead"),
+            )
+            if seconds >= SHOWN_SECONDS * prediction.seconds
+        ),
+        f"  {'total':26}{prediction.seconds * scale:13.4f}",
+        f"  MFU {plan.mfu:.1%}; {plan.tokens_per_second:,.0f} tokens a second, "
+        f"{plan.tokens_per_second / plan.topology.num_chips:,.0f} a chip",
+        f"  {_BOUND[judged.bound]} bounds it, {judged.shares[judged.bound]:.0%} of the step.",
+    ]
+    return lines + [f"  {line}" for text in (judged.advice, *trust(plan)) for line in _fold(text)]
+
+
+_BOUND = {
+    "matrix unit": "The matrix unit",
+    "HBM": "HBM (or the vector unit)",
+    "attention": "Attention",
+    "ICI": "The network of the slice (ICI)",
+    "DCN": "The network between slices (DCN)",
+    "host": "The host's memory",
+}
+
+
+def _unit(prediction: Prediction) -> tuple[float, str]:
+    """Returns what a second is in the unit that suits a step, and its name."""
+    return (1.0, "s") if prediction.seconds >= 0.1 else (1000.0, "ms")
+
+
+def _fold(text: str) -> list[str]:
+    return textwrap.wrap(text, 96, subsequent_indent="  ")
+
+
+def _collectives(plan: Plan) -> list[str]:
+    prediction = plan.prediction
+    if prediction is None:
+        return []
+    scale, unit = _unit(prediction)
+    lines = [f"sent by one device in a step           count          GiB{unit:>9}   hidden"]
+    for traffic in prediction.traffic:
+        if traffic.kind == PREFETCH:
+            continue
+        network = "   between slices" if traffic.across_slices else ""
         lines.append(
-            f"  {collective.kind:26}{collective.count:15,}{collective.bytes / GIB:13.3f}{network}"
+            f"  {traffic.kind:26}{traffic.count:15,}{traffic.bytes / GIB:13.3f}"
+            f"{traffic.seconds * scale:9.4f}{traffic.hidden:9.0%}{network}"
         )
-    if not plan.work.collectives:
-        lines.append("  none")
+    if len(lines) == 1:
+        lines.append("  nothing")
     return lines
+
+
+def _whole(whole: Whole) -> list[str]:
+    lines = [f"the run: {whole.steps:,} steps, {whole.tokens:,} tokens"]
+    if whole.hours is None:
+        return lines
+    lines.append(
+        f"  {_time(whole.hours)} of steps at that speed; start-up, evaluation, checkpoints and "
+        "pauses not counted"
+    )
+    for cost in whole.costs:
+        dollars = cost.of(whole.hours)
+        amount = f"{dollars:,.2f}" if dollars < 1000 else f"{dollars:,.0f}"
+        text = f"${amount} for {cost.chips:,} chips at ${cost.chip_hour:,.2f} a chip-hour"
+        lines += [f"  {line}" for line in _fold(f"{text}: {cost.origin}")]
+    if not whole.costs:
+        lines.append("  no price of this type is known here; give yours: --price USD")
+    return lines
+
+
+def _time(hours: float) -> str:
+    if hours >= 48:
+        return f"{hours / 24:,.1f} days"
+    if hours >= 2:
+        return f"{hours:.1f} hours"
+    return f"{hours * 60:.1f} minutes" if hours >= 1 / 30 else f"{hours * 3600:.1f} seconds"
+
+
+def _whole_dict(whole: Whole) -> dict[str, Any]:
+    hours = whole.hours
+    return {
+        "steps": whole.steps,
+        "tokens": whole.tokens,
+        "seconds": whole.seconds,
+        "days": whole.days,
+        "costs": [
+            dataclasses.asdict(cost) | {"dollars": None if hours is None else cost.of(hours)}
+            for cost in whole.costs
+        ],
+    }
 
 
 def _version(package: str) -> str:

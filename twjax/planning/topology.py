@@ -17,6 +17,34 @@ GIB = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
+class Rates:
+    """What a step's seconds are predicted with, of one chip.
+
+    `hertz` is the core's clock, in which the compiler counts cycles: v5e's is in its log; the
+    others' are assumed, as that with which four matrix units a core (of 256 x 256 from v6e on,
+    128 x 128 before) make the peak. The rest are bytes a second. `hbm` is Cloud's. `link` is one
+    ICI link in one direction: Cloud's total of all links and both directions divided by them, less
+    a tenth. `dcn` is the chip's part of the network between slices, in one direction, Cloud's: v5e
+    6.4 Tbit for a pod of 256, v5p 50, v6e and tpu7x 100 Gbit a chip; v4's isn't published, and
+    v5e's is taken.
+    """
+
+    hertz: float
+    hbm: float
+    link: float
+    dcn: float
+
+
+RATES = {
+    "v4": Rates(1.05e9, 1200e9, 45e9, 25e9 / 8),
+    "v5e": Rates(1.5e9, 819e9, 45e9, 25e9 / 8),
+    "v5p": Rates(1.75e9, 2765e9, 90e9, 50e9 / 8),
+    "v6e": Rates(1.75e9, 1640e9, 90e9, 100e9 / 8),
+    "tpu7x": Rates(2.2e9, 7380e9, 90e9, 100e9 / 8),
+}
+
+
+@dataclasses.dataclass(frozen=True)
 class Chip:
     """One TPU generation.
 
@@ -38,6 +66,11 @@ class Chip:
     flops: float
     kinds: tuple[str, ...]
     options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def rates(self) -> Rates:
+        """The chip's clock and bandwidths."""
+        return RATES[self.name]
 
 
 # Both cores of a v4 chip form one device, as they do on Cloud's machines.

@@ -11,6 +11,7 @@ from twjax.report.chart import Line, line_chart
 from twjax.report.frame import Axis, Mark
 from twjax.report.read import RunLog
 from twjax.report.scale import Curve, compact, thin, tick_labels
+from twjax.training.goodput import CAUSES
 
 # Points of a line; fewer where lines of several runs cross each other.
 _POINTS, _COMPARED = 160, 48
@@ -80,6 +81,9 @@ def speed_charts(run: RunLog) -> list[str]:
     if used.curve.x:
         note = "Model FLOPs over the devices' bfloat16 peak, as if every weight were trained."
         charts.append(line_chart("MFU: use of the devices' peak", [used], axis, _PART, note))
+    causes = speed.causes(run)
+    if causes:
+        return [*charts, _causes_chart(run, causes, axis, place)]
     training, paused = speed.goodput(run)
     parts = (("training", training), ("pauses", paused))
     lines = [_line(name, run, values, place) for name, values in parts]
@@ -116,12 +120,46 @@ def comparison_charts(runs: Sequence[tuple[int, RunLog]]) -> list[str]:
 def speed_tiles(run: RunLog) -> list[tuple[str, str]]:
     """Returns what the run was worth of its machine, as (what, value)."""
     used = [v for v in speed.utilization(run) if math.isfinite(v)]
-    training = [v for v in speed.goodput(run)[0] if math.isfinite(v)]
+    causes = speed.causes(run)
+    training = [shares["stepping"] for _, shares in causes]
+    training = training or [v for v in speed.goodput(run)[0] if math.isfinite(v)]
     unknown = speed.unknown_peak(run)
     tiles = [("MFU, median", f"{sorted(used)[len(used) // 2]:.1%}")] if used else []
     if not used and speed.devices(run) and unknown:
         tiles.append(("MFU", "unknown peak"))
     return tiles + ([("goodput", f"{training[-1]:.0%}")] if training else [])
+
+
+def _causes_chart(
+    run: RunLog, causes: list[tuple[int, dict[str, float]]], axis: Axis, place: Place
+) -> str:
+    """Shares of the time by cause; the seconds until now stand in the note."""
+    steps = [step for step, _ in causes]
+    lines = []
+    for cause in CAUSES:
+        shares = [of[cause] for _, of in causes]
+        if any(shares):
+            curve = thin(steps, shares, _POINTS)
+            told = [steps_text(step) for step in curve.x]
+            x = [place(step) for step in curve.x]
+            lines.append(Line(cause, dataclasses.replace(curve, x=x), len(lines), told=told))
+    last = sorted(run.seconds[-1][1].items(), key=lambda pair: -pair[1])
+    told = ", ".join(f"{cause} {_time(seconds)}" for cause, seconds in last if seconds)
+    return line_chart(
+        "Goodput: share of the time since the start",
+        lines,
+        axis,
+        _PART,
+        f"Of {_time(sum(run.seconds[-1][1].values()))}: {told}.",
+    )
+
+
+def _time(seconds: float) -> str:
+    """Returns a time in the unit that suits it."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def _line(

@@ -61,6 +61,8 @@ def _holding(looks: list[Look], record: Mapping[str, Any]) -> list[Look]:
         return _inherited(record)
     if kind not in ("budget", "roll_back"):
         return looks
+    if kind == "roll_back" and "skip" in record:
+        return [look for look in looks if look.step <= step]
     looks = [look for look in looks if look.step < step]
     if kind == "roll_back":
         looks += _parsed(record.get("look"))
@@ -112,7 +114,8 @@ def taken_back(ledger: Sequence[Mapping[str, Any]]) -> dict[int, int]:
         gone: list[int] = []
         if kind in ("start", "resume", "roll_back"):
             gone += [other for other, at in (*decided.items(), *others.items()) if at > step]
-        if kind in ("budget", "roll_back") and step <= max(decided.values(), default=-1):
+        decides = kind == "budget" or (kind == "roll_back" and "skip" not in record)
+        if decides and step <= max(decided.values(), default=-1):
             gone += [other for other, at in decided.items() if at >= step]
         for other in gone:
             found[other] = place
@@ -155,11 +158,21 @@ def _answer(look: Look, before: Look | None) -> tuple[str, Sign | None]:
     return text, sign
 
 
+def _kept(record: Mapping[str, Any]) -> str:
+    """Returns whose memory the state came from, where it wasn't the run's folder."""
+    local = record.get("local")
+    if not isinstance(local, dict):
+        return ""
+    peers = local.get("peers")
+    lost = ", ".join(map(str, peers)) if isinstance(peers, list) else ""
+    return " from what its hosts kept" + (f" (host {lost} from the others)" if lost else "")
+
+
 def _told(kind: str, record: Mapping[str, Any]) -> tuple[str, Sign | None]:
     if kind == "start":
         return f"the run begins {_origin(record)}{_machine(record)}", None
     if kind == "resume":
-        return f"the run goes on{_machine(record)}{_changes(record)}", "resume"
+        return f"the run goes on{_kept(record)}{_machine(record)}{_changes(record)}", "resume"
     if kind == "stop":
         return "asked to stop; the state is saved", None
     if kind == "finish":
@@ -174,16 +187,26 @@ def _told(kind: str, record: Mapping[str, Any]) -> tuple[str, Sign | None]:
         )
         return f"the budget counts from here, in bits per byte: {bits}", None
     if kind == "roll_back":
+        skip = record.get("skip")
+        if isinstance(skip, dict):
+            return f"rolled back to this step, behind the rows of step {skip.get('until')}", "back"
         look = record.get("look")
         shares = look.get("shares") if isinstance(look, dict) else None
         replay = f", replay {listing(shares)}" if isinstance(shares, dict) else ""
         return f"rolled back to this step{replay}", "back"
+    if kind == "bad_step":
+        seen = f"loss {_short(record.get('loss'))}, gradient norm {_short(record.get('grad_norm'))}"
+        return f"a bad step, skipped: {seen}", None
     details = ", ".join(
         f"{key} {value}"
         for key, value in record.items()
         if key not in _QUIET and isinstance(value, (str, int, float))
     )
     return f"{kind.replace('_', ' ')}{': ' if details else ''}{details}"[:_LONGEST], None
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _begun(record: Mapping[str, Any]) -> tuple[str, Sign | None]:

@@ -15,6 +15,7 @@ from typing import Any, TypeGuard
 from twjax.evaluation.records import Key, key_of
 from twjax.report.evaluations import Series, merged, names
 from twjax.report.settings import Settings, read_settings
+from twjax.training.goodput import CAUSES
 from twjax.training.history import History
 
 COLUMNS = (
@@ -62,7 +63,9 @@ class RunLog:
 
     A branch's log begins at `branched`. What its trunk logged before that is not in `steps` and
     `columns`, but `twjax.report.trunk` puts it into the rest, with `earlier_tokens`. `missing` is
-    the trunk whose log isn't there, and the step at which what is known begins.
+    the trunk whose log isn't there, and the step at which what is known begins. `seconds` are
+    (step, {cause: seconds since the run's first start}), the last one from the ledger where the run
+    has ended.
     """
 
     name: str
@@ -83,6 +86,7 @@ class RunLog:
     branched: int = 0
     earlier_tokens: tuple[tuple[int, float], ...] = ()
     missing: tuple[str, int] | None = None
+    seconds: tuple[tuple[int, dict[str, float]], ...] = ()
 
     @property
     def last_step(self) -> int:
@@ -158,6 +162,7 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
             train[step] = record
         elif (key := _key(record)) is not None:
             evaluated.setdefault(key, {})[step] = record
+    ledger = list(_records(path / "ledger.jsonl", unreadable))
     beside = _beside(path / "evaluations.jsonl", unreadable)
     records = list(train.values())
     row_steps = [step for step, record in train.items() if isinstance(record.get("rows"), dict)]
@@ -171,7 +176,7 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
         rows=row_columns([train[step]["rows"] for step in row_steps]),
         **by_name(merged(evaluated, beside)),
         samples=_samples(path / "samples", unreadable),
-        ledger=list(_records(path / "ledger.jsonl", unreadable)),
+        ledger=ledger,
         config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
         versions=_versions(versions),
         unreadable=unreadable,
@@ -179,7 +184,26 @@ def read_run(path: str | os.PathLike[str], name: str | None = None) -> RunLog:
             key: sum(key in r and not math.isfinite(number(r[key])) for r in records)
             for key in COLUMNS
         },
+        seconds=_seconds(train, ledger),
     )
+
+
+def _seconds(train: Steps, ledger: list[dict[str, Any]]) -> tuple[tuple[int, Any], ...]:
+    logged = list(train.items())
+    end = ledger[-1] if ledger else {}
+    if end.get("event") in ("finish", "stop") and isinstance(end.get("goodput"), dict):
+        logged.append((end.get("step"), end["goodput"]))  # type: ignore[arg-type]
+    found = []
+    for step, record in logged:
+        values = record.get("seconds")
+        if not _is_step(step) or not isinstance(values, dict):
+            continue
+        # Older logs count it as starting.
+        values = {"restoring": 0.0} | values
+        known = {cause: number(values.get(cause)) for cause in CAUSES}
+        if all(math.isfinite(value) and value >= 0 for value in known.values()):
+            found.append((step, known))
+    return tuple(found)
 
 
 def by_name(evaluated: Evaluated) -> dict[str, Any]:

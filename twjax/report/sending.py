@@ -53,9 +53,9 @@ def points(record: dict[str, Any], name: str | None = None) -> Iterator[tuple[st
             continue
         if isinstance(value, (int, float)) and math.isfinite(value):
             yield f"{prefix}/{key}", float(value)
-        elif isinstance(value, dict) and key in ("rows", "metrics"):
-            # Rows consumed by task; the metrics of a generation task.
-            inner = f"{prefix}/rows" if key == "rows" else prefix
+        elif isinstance(value, dict) and key in ("rows", "seconds", "metrics"):
+            # Rows consumed by task; seconds by cause; the metrics of a generation task.
+            inner = prefix if key == "metrics" else f"{prefix}/{key}"
             for name, number in value.items():
                 if isinstance(number, (int, float)) and math.isfinite(number):
                     yield f"{inner}/{name}", float(number)

@@ -69,11 +69,22 @@ def utilization(run: RunLog) -> list[float]:
     return values
 
 
+def causes(run: RunLog) -> list[tuple[int, dict[str, float]]]:
+    """Returns (step, {cause: its share of the time since the run's first start}), where logged."""
+    found = []
+    for step, seconds in run.seconds:
+        whole = sum(seconds.values())
+        if whole > 0:
+            found.append((step, {cause: value / whole for cause, value in seconds.items()}))
+    return found
+
+
 def goodput(run: RunLog) -> tuple[list[float], list[float]]:
     """Returns, for each logged step, the shares of the time since the start that went into steps
     that count, and into evaluations and saves; nan where the log doesn't tell.
 
-    What is left of 1 was start-up, waiting between a stop and a resume, and steps done again.
+    As far as it can be told from logs that don't have the seconds by cause (`causes`). What is left
+    of 1 was start-up, waiting between a stop and a resume, and steps done again.
     """
     begin = began(run)
     if begin is None:

@@ -28,6 +28,11 @@ def begin(text: str, run: Run, run_dir: pathlib.Path, allow_change: bool) -> Non
             f"--branch-from {text}: is an imported model, which has no state of a run. Set "
             f"Run.init = 'run:{source.directory}' instead."
         )
+    if not source.has_state:
+        raise ConfigError(
+            f"--branch-from {text}: of this step the weights alone are kept. Set Run.init = "
+            f"'run:{source.directory}@{source.step}' instead."
+        )
     trunk = str(source.directory.resolve())
     before = ledger.read(run_dir)
     if jax.process_count() > 1:

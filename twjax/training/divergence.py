@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from twjax.config import Model
-from twjax.parallel.sharding import constrain
+from twjax.parallel.sharding import constrain, seq_axis
 
 
 class Base(NamedTuple):
@@ -132,7 +132,7 @@ def likeliest(
 def predictions(hidden_BCD: jax.Array, head_DV: jax.Array, how: Comparison) -> jax.Array:
     """Returns logits float32 [B, C, V] as a softmax takes them."""
     logits_BCV = jnp.einsum("BCD,DV->BCV", hidden_BCD, head_DV, preferred_element_type=jnp.float32)
-    logits_BCV = constrain(logits_BCV, "batch", None, "vocab")
+    logits_BCV = constrain(logits_BCV, "batch", seq_axis(logits_BCV.shape[1]), "vocab")
     if how.scale is not None:
         logits_BCV = logits_BCV * how.scale
     if how.softcap is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import jax
@@ -12,7 +13,9 @@ import jax
 from twjax.config import Run
 from twjax.progress import Progress
 from twjax.training.checkpoint import Checkpoints
+from twjax.training.emergency import LocalCheckpoints
 from twjax.training.faults import StopSignal
+from twjax.training.goodput import Clock
 from twjax.training.metrics import MetricsLog
 from twjax.training.state import TrainState
 from twjax.training.step import Batch, Metrics
@@ -64,16 +67,55 @@ def train_loop(
     evaluate: Callable[[Any, int], list[dict[str, Any]]],
     answer: Callable[[int, list[dict[str, Any]]], Answer],
     checkpoints: Checkpoints,
+    local: LocalCheckpoints | None = None,
     metrics: MetricsLog,
+    retreat: Callable[[], Back | None] = lambda: None,
+    clock: Clock | None = None,
 ) -> Outcome:
     """Trains from step `start` to `run.steps`.
 
-    `evaluate(params, step)` returns one record a task, and `answer(step, records)` what follows.
+    `evaluate(params, step)` returns one record a task, and `answer(step, records)` what follows;
+    `retreat()` says whether the steps in `metrics` lead back. `clock` counts where the time goes.
     Evaluation comes before the save of the same step, and is repeated on resume when the log lacks
     it, so that no restart leaves a gap.
     """
     every, save_every = run.evaluation.every, run.checkpoint.every
     stopped, halt = False, None
+    clock = clock or Clock()
+    compiled: set[Any] = set()
+
+    def take(step: int) -> None:
+        nonlocal state
+        with clock.spend("reading"):
+            batch = next(stream)
+        shape = (way.step_fn, tuple(rows.shape for rows in batch.values()))
+        cause = "stepping" if shape in compiled else "compiling"
+        with clock.profile.step(step, state), clock.spend(cause):
+            state, values = way.step_fn(state, batch)
+        compiled.add(shape)
+        if clock.profile.ends(step):
+            with paused():
+                clock.profile.finish(values)
+        if clock.watchdog is not None:
+            clock.watchdog.dispatched(values["loss"])
+        metrics.train(step, values)
+
+    @contextlib.contextmanager
+    def paused() -> Iterator[None]:
+        began = time.perf_counter()
+        with clock.spend("saving"):
+            yield
+        metrics.pause(time.perf_counter() - began)
+
+    def save(step: int, to: Checkpoints | LocalCheckpoints) -> None:
+        with paused():
+            to.save(state, step, {"step": step, "tokens": metrics.tokens})
+
+    def left(back: Back) -> Outcome:
+        clock.profile.finish(state)
+        with clock.spend("saving"):
+            checkpoints.wait()
+        return Outcome(state, False, back.step)
 
     watched = run.evaluation
     looks = bool(watched.tasks or watched.prompts or watched.suite is not None)
@@ -82,14 +124,23 @@ def train_loop(
         if not looks:
             return None
         metrics.flush()
+        # What is left isn't evaluated.
+        if back := retreat():
+            return back
         began = time.perf_counter()
-        records = evaluate(state.params, step)
-        metrics.evaluation(step, records)
-        answered = answer(step, records)
+        with clock.spend("evaluating"):
+            records = evaluate(state.params, step)
+            metrics.evaluation(step, records)
+            checkpoints.evaluated(step, records)
+            answered = answer(step, records)
         metrics.pause(time.perf_counter() - began)
         return answered
 
-    with StopSignal() as stop, Progress(run.steps, "train", "step", start) as progress:
+    clock.profile.begin(start)
+    if clock.watchdog is not None:
+        clock.watchdog.begin()
+    going = clock.spend("stepping")
+    with going, StopSignal() as stop, Progress(run.steps, "train", "step", start) as progress:
         if (start % every == 0 or start == run.steps) and not metrics.was_evaluated(start):
             answered = look(start)
             if isinstance(answered, Way):
@@ -100,12 +151,13 @@ def train_loop(
                 return Outcome(state, False, answered.step)
         stream = way.batches(start)
         for step in range(start + 1, run.steps + 1):
-            state, values = way.step_fn(state, next(stream))
-            metrics.train(step, values)
+            take(step)
             note = ""
             if step % run.log_every == 0 or step == start + 1:
                 # The newest step is still running: fetching it would make the device wait.
                 last = metrics.flush(keep=1)
+                if back := retreat():
+                    return left(back)
                 if last:
                     note = f"loss {last['loss']:.3f}  {last['tokens_per_second']:,.0f} tok/s"
             progress.update(1, note)
@@ -114,22 +166,30 @@ def train_loop(
             if (step % every == 0 or step == run.steps) and not stopped:
                 answered = look(step)
                 if isinstance(answered, Back):
-                    checkpoints.wait()
-                    return Outcome(state, False, answered.step)
+                    return left(answered)
                 if isinstance(answered, Halt):
                     halt = answered
                 elif isinstance(answered, Way) and step < run.steps:
                     # What was read ahead belongs to the way before.
                     stream.close()
                     way, stream = answered, answered.batches(step)
-            if step % save_every == 0 or step == run.steps or stopped or halt:
+            ends = step == run.steps or stopped or halt is not None
+            near = local if local is not None and local.due(step) and not ends else None
+            if near is not None or step % save_every == 0 or ends:
                 metrics.flush()
-                began = time.perf_counter()
-                checkpoints.save(state, step, {"step": step, "tokens": metrics.tokens})
-                metrics.pause(time.perf_counter() - began)
+                # Whoever asked to stop may not wait either: resuming goes back then.
+                if not stopped and (back := retreat()):
+                    return left(back)
+            if near is not None:
+                save(step, near)
+            if step % save_every == 0 or ends:
+                save(step, checkpoints)
             if stopped or halt:
                 break
-        checkpoints.wait()
+        # Asked to stop in the middle of them.
+        clock.profile.finish(state)
+        with clock.spend("saving"):
+            checkpoints.wait()
         jax.block_until_ready(state.step)
     if halt:
         raise halt.error

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from twjax.config import Model
-from twjax.parallel.sharding import constrain
+from twjax.parallel.sharding import constrain, seq_axis, seq_parts
 from twjax.training.divergence import Base, Comparison, Tops, divergence, top_divergence
 
 
@@ -124,7 +124,7 @@ def next_token_sums(
     def piece(carry: None, part: tuple[jax.Array, ...]) -> tuple[None, LossSums]:
         return carry, _piece(part, head_DV, vocab_size, bend)[0]
 
-    parts = _split((hidden_BSD, targets_BS, weights_BS), chunks)
+    parts = tuple(pieces(x, chunks) for x in (hidden_BSD, targets_BS, weights_BS))
     _, sums = jax.lax.scan(piece, None, parts)
     return jax.tree.map(lambda x: jnp.sum(x, axis=0), sums)
 
@@ -139,12 +139,28 @@ def _shift(
     return jnp.roll(tokens_BS, -ahead, axis=1), weights_BS.at[:, -ahead:].set(0.0)
 
 
-def _split(arrays: tuple[jax.Array, ...], chunks: int) -> tuple[jax.Array, ...]:
-    def pieces(x: jax.Array) -> jax.Array:
-        B, S = x.shape[:2]
-        return jnp.moveaxis(x.reshape(B, chunks, S // chunks, *x.shape[2:]), 1, 0)
+def pieces(x_BS: jax.Array, chunks: int) -> jax.Array:
+    """Cuts arrays [B, S, …] into [chunks, B, S / chunks, …].
 
-    return tuple(map(pieces, arrays))
+    Where devices share rows each cuts the positions that it holds: no position moves, and all work
+    on every piece.
+    """
+    B, S = x_BS.shape[:2]
+    parts = seq_parts(S // chunks)
+    if parts == 1:
+        return jnp.moveaxis(x_BS.reshape(B, chunks, S // chunks, *x_BS.shape[2:]), 1, 0)
+    x = x_BS.reshape(B, parts, chunks, S // (parts * chunks), *x_BS.shape[2:])
+    return jnp.moveaxis(x, 2, 0).reshape(chunks, B, S // chunks, *x_BS.shape[2:])
+
+
+def rows(cut: jax.Array) -> jax.Array:
+    """Returns the arrays [B, S, …] that `pieces` has cut."""
+    chunks, B, C = cut.shape[:3]
+    parts = seq_parts(C)
+    if parts > 1:
+        cut = jnp.moveaxis(cut.reshape(chunks, B, parts, C // parts, *cut.shape[3:]), 0, 2)
+        return cut.reshape(B, chunks * C, *cut.shape[4:])
+    return jnp.moveaxis(cut, 0, 1).reshape(B, chunks * C, *cut.shape[3:])
 
 
 class _Softmax(NamedTuple):
@@ -167,9 +183,9 @@ def _piece(
 ) -> tuple[LossSums, _Softmax]:
     """Returns one piece's sums by row [B] and its softmax."""
     hidden_BCD, targets_BC, weights_BC = part
-    V = head_DV.shape[1]
+    C, V = hidden_BCD.shape[1], head_DV.shape[1]
     logits_BCV = jnp.einsum("BCD,DV->BCV", hidden_BCD, head_DV, preferred_element_type=jnp.float32)
-    logits_BCV = constrain(logits_BCV, "batch", None, "vocab")
+    logits_BCV = constrain(logits_BCV, "batch", seq_axis(C), "vocab")
     bend_BCV: jax.Array | float | None = bend.scale
     if bend.scale is not None:
         logits_BCV = logits_BCV * bend.scale
@@ -255,7 +271,9 @@ def _forward(
         )
         total, kl, head = carry
         added = jax.tree.map(lambda a, b: a + jnp.sum(b), total, sums)
-        return (added, kl + far, head + d_head_DV), constrain(d_hidden_BCD, "batch", None, None)
+        return (added, kl + far, head + d_head_DV), constrain(
+            d_hidden_BCD, "batch", seq_axis(d_hidden_BCD.shape[1]), None
+        )
 
     zero = jnp.zeros((), jnp.float32)
     start = (LossSums(zero, zero, zero, zero), zero, jnp.zeros(head_DV.shape, jnp.float32))
@@ -264,9 +282,9 @@ def _forward(
         beside = (base.ids_BSK, base.logs_BSJ)
     elif base is not None:
         beside = (base.hidden_BSD,)
-    parts = _split((hidden_BSD, targets_BS, weights_BS, *beside), chunks)
-    (sums, kl, d_head_DV), pieces = jax.lax.scan(piece, start, parts)
-    d_hidden_BSD = jnp.moveaxis(pieces, 0, 1).reshape(hidden_BSD.shape)
+    parts = tuple(pieces(x, chunks) for x in (hidden_BSD, targets_BS, weights_BS, *beside))
+    (sums, kl, d_head_DV), d_hidden = jax.lax.scan(piece, start, parts)
+    d_hidden_BSD = rows(d_hidden)
     objective = sums.nll + z_loss * sums.z
     if base is not None and how is not None:
         objective = objective + base.factor * how.temperature**2 * kl

@@ -45,6 +45,16 @@ def _write(path: pathlib.Path, records: Sequence[Mapping[str, Any]]) -> None:
         file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
 
 
+def bad_at_end(run_dir: pathlib.Path, step: int) -> int:
+    """Returns how many steps in a row were skipped, the last of them `step`."""
+    records = [r for r in read_json_lines(run_dir / FILE) if r["kind"] == "train"]
+    skipped = {r["step"] for r in records if r.get("skipped")}
+    first = step
+    while first in skipped:
+        first -= 1
+    return step - first
+
+
 class MetricsLog:
     """Writes one line a training step and one a task of an evaluation.
 
@@ -52,7 +62,7 @@ class MetricsLog:
     that logging never makes a device wait. Only the process with `write` writes files. Opening
     drops what the files hold beyond `step`, and an evaluation at `step` that lacks one of `keys`,
     (kind, task) of the records of a whole one; with `anew` all that they hold. TensorBoard shows
-    `settings` as a text.
+    `settings` as a text. `see` is given each step's record, `seconds` tells where the time went.
     """
 
     def __init__(
@@ -66,8 +76,10 @@ class MetricsLog:
         write: bool = True,
         anew: bool = False,
         settings: Mapping[str, Any] | None = None,
+        see: Callable[[Mapping[str, Any]], None] | None = None,
+        seconds: Callable[[], dict[str, float]] | None = None,
     ):
-        self._write = write
+        self._write, self._see, self._seconds = write, see, seconds
         self._rows = rows
         self._pending: list[tuple[int, dict[str, jax.Array]]] = []
         self._tokens = tokens
@@ -115,7 +127,8 @@ class MetricsLog:
     def flush(self, keep: int = 0) -> dict[str, float]:
         """Fetches and writes queued steps, but the newest `keep`; returns the last one's values.
 
-        Raises FloatingPointError at a loss or gradient norm that is not finite.
+        Raises FloatingPointError at a loss or gradient norm that is not finite and that no step
+        has skipped.
         """
         count = len(self._pending) - keep
         if count <= 0:
@@ -134,7 +147,10 @@ class MetricsLog:
             if step == ready[-1][0]:
                 record |= self._speed(step) | {"rows": self._rows(step)}
             self._line(record)
-            if not (math.isfinite(record["loss"]) and math.isfinite(record["grad_norm"])):
+            if self._see is not None:
+                self._see(record)
+            finite = math.isfinite(record["loss"]) and math.isfinite(record["grad_norm"])
+            if not finite and not record.get("skipped"):
                 self._sync()
                 raise FloatingPointError(
                     f"step {step}: loss {record['loss']}, gradient norm {record['grad_norm']}; "
@@ -166,7 +182,7 @@ class MetricsLog:
                 with contextlib.suppress(OSError):
                     file.close()
 
-    def _speed(self, step: int) -> dict[str, float]:
+    def _speed(self, step: int) -> dict[str, Any]:
         """Returns what the steps since the last record took, and the time of day (Unix seconds)."""
         assert self._clock is not None
         start, first, tokens = self._clock
@@ -174,11 +190,13 @@ class MetricsLog:
         seconds = max(now - start - self._paused, 1e-9)
         paused = self._paused
         self._clock, self._paused = (now, step, self._tokens), 0.0
+        spent = {} if self._seconds is None else {"seconds": self._seconds()}
         return {
             "tokens_per_second": (self._tokens - tokens) / seconds,
             "step_seconds": seconds / max(step - first, 1),
             "paused_seconds": paused,
             "time": time.time(),
+            **spent,
         }
 
     def _line(self, record: dict[str, Any]) -> None:
@@ -192,7 +210,7 @@ class MetricsLog:
                 self._file.write(json.dumps(clean, ensure_ascii=False) + "\n")
 
     def _scalar(self, name: str, value: float | None, step: int) -> None:
-        if self._write and value is not None:
+        if self._write and value is not None and math.isfinite(value):
             with self._named(self._path.with_name("tb")):
                 self._board.scalar(name, value, step)
 

@@ -46,11 +46,11 @@ def only_writer(run_dir: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def finish(run_dir: pathlib.Path, step: int) -> None:
+def finish(run_dir: pathlib.Path, step: int, **details: Any) -> None:
     """Notes the end, once: a kill may have come between the last checkpoint and this note."""
     events = ledger.read(run_dir)
     if not events or (events[-1]["event"], events[-1]["step"]) != ("finish", step):
-        ledger.append(run_dir, "finish", step)
+        ledger.append(run_dir, "finish", step, **details)
 
 
 def describe(

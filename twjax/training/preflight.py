@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -9,10 +10,14 @@ from typing import Any
 import jax
 
 from twjax.config import ConfigError, Reading, Run, compare, load
+from twjax.config.data import lengths_of
 from twjax.config.vocab_size import check_vocab_size
+from twjax.data.loader import Readers
 from twjax.data.mixture import ORDER
 from twjax.data.rows import RowReader
-from twjax.parallel.sharding import batch_shards
+from twjax.models.attention import choose_attention, chunk_unit
+from twjax.parallel import low_bits
+from twjax.parallel.sharding import batch_shards, seq_shards
 from twjax.progress import say
 from twjax.storage import read_json_lines
 from twjax.training import ledger
@@ -46,6 +51,17 @@ def check_config(run: Run, run_dir: pathlib.Path, allow_change: bool) -> list[An
     return changes
 
 
+def fingerprints(run: Run, readers: Readers) -> dict[str, str]:
+    """Returns the fingerprint of each task's rows: TASK, or TASK@LENGTH of another length."""
+    return {
+        reader.info.task + ("" if length == run.data.seq_len else f"@{length}"): (
+            reader.info.fingerprint
+        )
+        for length, some in readers.items()
+        for reader in some.values()
+    }
+
+
 def check_reading(
     run: Run, run_dir: pathlib.Path, known: Reading | None, step: int, allow_change: bool
 ) -> int | None:
@@ -77,6 +93,43 @@ def check_batch(run: Run, mesh: jax.sharding.Mesh) -> None:
                 f"{dict(mesh.shape)} divides rows over {batch_shards(mesh)} devices and "
                 f"Step.accumulation is {run.step.accumulation}."
             )
+    check_lengths(run, seq_shards(mesh), mesh.devices.flat[0].platform)
+
+
+def check_lengths(run: Run, context: int, platform: str) -> None:
+    """Every row must be divisible over the `context` devices that share it, and over their work."""
+    if context == 1:
+        return
+    unit, why = context, "so many devices share a row"
+    if not run.model.encoder_layers:
+        chunk = chunk_unit(choose_attention(run.step.attention, platform))
+        pieces = run.step.loss_chunks
+        unit = math.lcm(context * pieces, 1 if chunk is None else 2 * context * chunk)
+        why += f", and each forms its logits in {pieces} pieces (Step.loss_chunks)"
+        if chunk is not None:
+            why += f" and holds two chunks for attention, of a multiple of {chunk} tokens each"
+    for start, _, length in run.reading.shapes(run.steps):
+        if any(size % unit for size in lengths_of(length)):
+            field = "seq_len_stages" if length != run.data.seq_len else "seq_len"
+            nearest = [max(round(size / unit), 1) * unit for size in lengths_of(length)]
+            raise ConfigError(
+                f"Data.{field} ({length} from step {start} on) must be a multiple of {unit} with "
+                f"Mesh.context = {context}: {why}. Take {' and '.join(map(str, nearest))}, or "
+                "another Mesh.context."
+            )
+
+
+def check_device(run: Run, device: Any) -> None:
+    """A step needs kernels and products that the device has, and to offload memory of its host."""
+    choose_attention(run.step.attention, device.platform)
+    low_bits.check(run.step.matmul, device)
+    kinds = {memory.kind for memory in device.addressable_memories()}
+    if run.step.offload and "pinned_host" not in kinds:
+        raise ConfigError(
+            f"Step.offload ({', '.join(run.step.offload)}): {device.device_kind} reaches "
+            f"{', '.join(sorted(kinds))} and no 'pinned_host' memory here. Leave it out, and let "
+            "Step.remat compute more again."
+        )
 
 
 def check_vocabulary(run: Run, readers: Iterable[RowReader]) -> None:

@@ -22,7 +22,7 @@ from twjax.models.spec import abstract_weights
 from twjax.parallel.sharding import weight_shardings
 from twjax.storage import local_folder, read_json
 from twjax.training import ledger
-from twjax.training.checkpoint import IMPORT_FILE, MODEL_FILE, Checkpoints, StoredArray
+from twjax.training.checkpoint import FOLDER, IMPORT_FILE, MODEL_FILE, Checkpoints, StoredArray
 from twjax.training.history import History
 from twjax.training.merged import merged_arrays
 from twjax.training.schedule import Rate, make_schedule, scaled
@@ -71,7 +71,10 @@ class Source:
 
     @classmethod
     def open(cls, directory: str | pathlib.Path, step: int | None = None) -> Source:
-        """Finds a run's checkpoint (the newest one without `step`) and its frozen config."""
+        """Finds a run's checkpoint (the newest one without `step`) and its frozen config.
+
+        `step` may also be one of which the run has kept the weights alone.
+        """
         directory = local_folder(directory)
         imported = (directory / IMPORT_FILE).is_file()
         if not imported and not (directory / CONFIG_FILE).is_file():
@@ -80,11 +83,14 @@ class Source:
                 f"{IMPORT_FILE})."
             )
         with Checkpoints(directory) as checkpoints:
-            steps = checkpoints.steps
-        if not steps:
+            steps, weights = checkpoints.steps, checkpoints.milestones
+        if not steps and step not in weights:
             raise FileNotFoundError(f"{directory}: the run has no complete checkpoint yet.")
-        if step is not None and step not in steps:
-            raise FileNotFoundError(f"{directory}: no checkpoint of step {step}; has {steps}.")
+        if step is not None and step not in {*steps, *weights}:
+            alone = f", and the weights alone of {weights}" if weights else ""
+            raise FileNotFoundError(
+                f"{directory}: no checkpoint of step {step}; has {steps}{alone}."
+            )
         if imported:
             model, original = load(Model, [directory / MODEL_FILE]).value, directory / "hf"
             run = plain_run(model, str(original), length=_length_of(original))
@@ -104,6 +110,11 @@ class Source:
     @property
     def model(self) -> Model:
         return self.run.model
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there is the whole state of the step, not its weights alone."""
+        return (self.directory / FOLDER / str(self.step)).is_dir()
 
     @property
     def imported(self) -> dict[str, Any] | None:

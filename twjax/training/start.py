@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from twjax.config import ConfigError, Run, compare
+from twjax.models import adapters
 from twjax.models.attention import choose_attention
 from twjax.models.network import AnyNetwork
 from twjax.models.network import network as declare
@@ -21,7 +23,8 @@ from twjax.training.checkpoint import Checkpoints
 from twjax.training.history import History
 from twjax.training.new_rows import NewRows, find_new_rows
 from twjax.training.source import Origin, Source
-from twjax.training.state import TrainState
+from twjax.training.state import TrainState, init_state, state_shardings, with_params
+from twjax.training.trained import Trained
 
 # Opens the folder that "hf:DIR" names.
 OpenFolder = Callable[[str], Origin]
@@ -32,7 +35,7 @@ class Start:
     """Where a run's weights come from, as its ledger keeps it.
 
     `network` is theirs: `new_rows` are those that the run's has more. `keep_moments` reads a whole
-    state for step 0, given its shapes.
+    state for step 0, given its shapes. `is_there` says whether both can still be read.
     """
 
     record: dict[str, Any]
@@ -43,6 +46,7 @@ class Start:
     new_rows: NewRows | None = None
     keep: Callable[[pathlib.Path], None] = lambda run_dir: None
     probe: dict[str, Any] | None = None
+    is_there: Callable[[], bool] = lambda: True
 
 
 def find_start(
@@ -59,11 +63,14 @@ def find_start(
         return None
     if begun and history.source is not None:
         record = dict(history.source)
-
-        def moved(*_: Any) -> Any:
-            raise RuntimeError("the run's own checkpoint was there a moment ago.")
-
-        return Start(record, record["rate"], network, moved, keep_moments=moved)
+        if run.init.startswith("run:"):
+            run = dataclasses.replace(run, init=f"run:{record['directory']}@{record['step']}")
+        return _begun(
+            record,
+            network,
+            mesh,
+            lambda: find_start(run, history, network, mesh, vocabulary, False, open_folder),
+        )
     if run.init.startswith("hf:"):
         if open_folder is None:
             raise ConfigError(f"Run.init ({run.init!r}): nothing here opens Hugging Face folders.")
@@ -107,6 +114,39 @@ def find_start(
     )
 
 
+def _begun(
+    record: dict[str, Any],
+    network: AnyNetwork,
+    mesh: jax.sharding.Mesh,
+    find: Callable[[], Start | None],
+) -> Start:
+    """Returns the start of a run that has begun: it is looked for when the run goes back there."""
+
+    @functools.cache
+    def found() -> Start:
+        start = find()
+        assert start is not None
+        return start
+
+    def load() -> Any:
+        params, new = found().load(), found().new_rows
+        return params if new is None else new.add(params, network.specs, mesh)
+
+    def is_there() -> bool:
+        try:
+            found()
+        except (OSError, ValueError) as error:
+            if jax.process_index() == 0:
+                say(f"step 0: isn't gone back to: {error}")
+            return False
+        return True
+
+    def moments(abstract: TrainState) -> TrainState:
+        return found().keep_moments(abstract)
+
+    return Start(record, record["rate"], network, load, moments, is_there=is_there)
+
+
 def _check_moments(run: Run, source: Origin | Source, new: NewRows | None) -> None:
     if not isinstance(source, Source) or source.imported is not None:
         raise ConfigError(
@@ -118,6 +158,12 @@ def _check_moments(run: Run, source: Origin | Source, new: NewRows | None) -> No
         raise ConfigError(
             f"Run.moments = 'kept': {source.directory} has moments of its adapters alone; leave it "
             "out, and the run begins with its merged weights."
+        )
+    spikes = [(f.spike, f.window) for f in (source.run.faults, run.faults)]
+    if spikes[0] != spikes[1]:
+        raise ConfigError(
+            f"Run.moments = 'kept': the norms of {source.directory} are for other Faults.spike and "
+            f"Faults.window, {spikes[0]} there and {spikes[1]} here. Use the same, or 'fresh'."
         )
     if changes or new is not None or run.optimizer.new_rows_steps:
         listing = "; ".join(f"{c.path} {c.old!r} there, {c.new!r} here" for c in changes)
@@ -163,3 +209,30 @@ def check_loss(run: Run, network: Any, params: Any, source: Start, mesh: jax.sha
         )
     if jax.process_index() == 0:
         say(f"loss on fixed tokens {loss:.4f}, at conversion {source.probe['loss']:.4f}")
+
+
+def first_state(
+    run: Run,
+    source: Start | None,
+    abstract: TrainState,
+    learner: AnyNetwork,
+    optimizer: optax.GradientTransformation,
+    trained: Trained,
+) -> TrainState:
+    """Returns the state before step 1 of a run that begins.
+
+    `learner` is the run's network with its adapters.
+    """
+    mesh = abstract.step.sharding.mesh
+    if source is None:
+        return init_state(declare(run.model), optimizer, mesh, run.seed, trained)
+    if run.moments == "kept":
+        return source.keep_moments(abstract)
+    params = source.load()
+    if source.probe is not None:
+        check_loss(run, source.network, params, source, mesh)
+    if source.new_rows is not None:
+        params = source.new_rows.add(params, declare(run.model).specs, mesh)
+    params = adapters.begin(learner, params, mesh, run.seed)
+    shardings = state_shardings(learner, optimizer, mesh, trained)
+    return with_params(optimizer, params, shardings, trained)

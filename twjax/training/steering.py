@@ -69,7 +69,7 @@ class Steering:
             self.history.baseline,
             before,
             shares,
-            rollbacks=self.history.rollbacks,
+            rollbacks=self.history.rollbacks - self.history.bad_rollbacks,
         )
         look = self._possible(look, before)
         self._follow(look)
@@ -84,17 +84,28 @@ class Steering:
         look = self.history.looks.get(step)
         return look if look is not None and look.action == "roll_back" else None
 
-    def roll_back(self, look: Look, kept: Sequence[int]) -> int | None:
-        """Returns the step of the last checkpoint in `kept` that was within the budget, if any.
+    def within(self, step: int) -> bool:
+        """Whether an evaluation at this step was within all allowances: a rollback may go there."""
+        look = self.history.looks.get(step)
+        return look is not None and look.within
+
+    def roll_back(
+        self,
+        look: Look,
+        kept: Sequence[int],
+        is_sound: Callable[[int], bool] = lambda step: True,
+    ) -> int | None:
+        """Returns the step of the last sound checkpoint in `kept` that was within the budget.
 
         The ledger says so before anything is removed.
         """
         looks = self.history.looks
-        good = [step for step in kept if step < look.step and step in looks and looks[step].within]
-        if not good:
+        good = (step for step in reversed(kept) if step < look.step and self.within(step))
+        back = next(filter(is_sound, good), None)
+        if back is None:
             self._tell(f"no checkpoint before step {look.step} was within the budget: going on")
             return None
-        to = rolled_back(self._budget, look, looks[good[-1]])
+        to = rolled_back(self._budget, look, looks[back])
         event = {"event": "roll_back", "step": to.step, "look": to.record() | {"step": to.step}}
         try:
             self._reopen(self.history.after([event]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,10 +16,12 @@ from twjax.models import parts
 from twjax.models.attention import Kind, choose_attention
 from twjax.models.encdec import EncoderDecoder
 from twjax.models.network import AnyNetwork
+from twjax.parallel import low_bits
 from twjax.parallel.sharding import batch_sharding, replicated, rows_sharding
 from twjax.parallel.tpu import compiler_options, tuning
 from twjax.training.base import FrozenBase, Taught
 from twjax.training.divergence import Base, Comparison, Tops
+from twjax.training.guard import is_bad, unless
 from twjax.training.loss import Bend, LossSums, distilled_loss, next_token_loss, predicted
 from twjax.training.schedule import Rate
 from twjax.training.state import TrainState, state_shardings
@@ -38,6 +41,13 @@ class Forward(NamedTuple):
     ahead: int
 
 
+def attention_of(run: Run, device: Any) -> Kind:
+    """Returns what computes attention in a run's step on this device."""
+    chosen = choose_attention(run.step.attention, device.platform)
+    # Its tiles need the options with which the step is compiled.
+    return tuning(device).tiles if chosen == "splash" else chosen
+
+
 def forward(network: AnyNetwork, run: Run, params: Any, batch: Batch, kind: Kind) -> Forward:
     """Runs the network over a batch of decoder's or encoder-decoder's rows."""
     dtype = jnp.dtype(run.step.dtype)
@@ -49,6 +59,7 @@ def forward(network: AnyNetwork, run: Run, params: Any, batch: Batch, kind: Kind
         dtype=dtype,
         kind=kind,
         saved=run.step.saved,
+        offloaded=run.step.offload,
     )
     tokens = batch["targets" if both else "tokens"]
     head = network.head(params, dtype)
@@ -63,27 +74,29 @@ def make_train_step(
     mesh: jax.sharding.Mesh,
     trained: Trained | None = None,
     base: FrozenBase | Taught | None = None,
+    attends: Kind | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Returns the jitted step; the state is donated, all shardings are pinned.
 
-    `trained` (default: all weights) are those that `optimizer` was made for. `run.distillation`
-    needs its `base`; with a `FrozenBase` the step has a third argument, what `base.keep` returned.
+    `trained` (default: all weights) are those that `optimizer` was made for; `attends` (default:
+    what `attention_of` chooses) computes attention. `run.distillation` needs its `base`; with a
+    `FrozenBase` the step has a third argument, what `base.keep` returned.
 
     The batch has `tokens`, `segment_ids`, `loss_weights` [batch, seq], or an encoder-decoder's
     rows (`twjax.data.row_format.row_dtype`). The loss is the mean over
     the predicted tokens of the whole batch, however it is split into microbatches or devices.
     Metrics are float32 scalars: loss, z (mean squared log-normaliser), accuracy, grad_norm (of
     what is trained), learning_rate, tokens; with `run.distillation` kl (nats a token, NaN in a step
-    without rows that count).
+    without rows that count); skipped, 1 where `run.faults` finds the step bad: then only `step` and
+    what the schedule counts are other than before.
     """
     kept_close = run.distillation
     if (kept_close is None) != (base is None):
         raise ValueError("A step needs a base with Run.distillation, and none without.")
     device = mesh.devices.flat[0]
-    attends = choose_attention(run.step.attention, device.platform)
-    if attends == "splash":
-        # These tiles need the options with which the step is compiled.
-        attends = tuning(device).tiles
+    low_bits.check(run.step.matmul, device)
+    network = dataclasses.replace(network, matmul=run.step.matmul)
+    attention = attends or attention_of(run, device)
     learnt = trained or Trained(network.specs)
     shardings = state_shardings(network, optimizer, mesh, learnt)
 
@@ -91,7 +104,7 @@ def make_train_step(
         moved: Any, fixed: Any, batch: Batch
     ) -> tuple[jax.Array, tuple[LossSums, jax.Array]]:
         params, kept, factor = fixed
-        here = forward(network, run, parts.put(params, moved), batch, attends)
+        here = forward(network, run, parts.put(params, moved), batch, attention)
         arrays = here[:4]
         settings: dict[str, Any] = {
             "ahead": here.ahead,
@@ -108,7 +121,7 @@ def make_train_step(
         if isinstance(base, Taught):
             compared = Tops(batch["top_ids"], batch["top_logs"], rows_B, factor)
         else:
-            there = forward(base.network, run, base.whole(kept, params), batch, attends)
+            there = forward(base.network, run, base.whole(kept, params), batch, attention)
             compared = Base(there.hidden_BSD, there.head_DV, rows_B, factor)
         how = Comparison.of(run.model, kept_close.temperature, base.known)
         return distilled_loss(*arrays, compared, how, **settings)
@@ -125,7 +138,7 @@ def make_train_step(
             counted = jnp.sum(tokens_B * batch["replay"].astype(jnp.float32))
             share = jnp.maximum(jnp.sum(tokens_B), 1.0) / jnp.maximum(counted, 1.0)
             factor = kept_close.weight * share
-        grads, (sums, kl) = _accumulate(
+        grads, (sums, kl) = accumulate(
             gradient,
             moved,
             (state.params, kept, factor),
@@ -140,16 +153,22 @@ def make_train_step(
         # Adding +0 would turn a weight of -0 into +0.
         moved = optax.apply_updates(moved, learnt.hold(updates, -0.0))
         average = learnt.averaged(state.average, moved)
+        loss, norm = sums.nll / weight, optax.global_norm(grads)
         metrics = {
-            "loss": sums.nll / weight,
+            "loss": loss,
             "z": sums.z / weight,
             "accuracy": sums.correct / weight,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": norm,
             "learning_rate": schedule(state.step),
             "tokens": sums.weight,
         }
         if base is not None:
             metrics["kl"] = kl / counted
+        if run.faults.skips:
+            bad = is_bad(run.faults, loss, norm, state.optimizer)
+            before = (learnt.take(state.params), state.optimizer, state.average)
+            moved, moments, average = unless(bad, (moved, moments, average), before)
+            metrics["skipped"] = bad.astype(jnp.float32)
         params = parts.put(state.params, moved)
         return TrainState(state.step + 1, params, moments, average), metrics
 
@@ -170,7 +189,7 @@ def make_train_step(
     )
 
 
-def _accumulate(
+def accumulate(
     gradient: Any, moved: Any, fixed: Any, batch: Batch, count: int, shardings: Any
 ) -> tuple[Any, Any]:
     """Sums gradients and losses over `count` microbatches, one after another.

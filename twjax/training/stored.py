@@ -1,22 +1,23 @@
-"""Arrays of a checkpoint as they lie on the disk: written and read piece by piece.
+"""Checkpoints as they lie on the disk: their folders, and arrays that are read piece by piece.
 
-For weights that are larger than the memory of the machine that converts them. Orbax keeps the
-tree, the names and the atomic folder; TensorStore, which Orbax writes with, each array's metadata.
-The pieces are chunks of zarr's version 2, uncompressed (weights hardly compress): a file each, of
-its values in C order and nothing else (https://zarr-specs.readthedocs.io, v2.0, "Arrays").
+Pieces are for weights that are larger than the memory of the machine that converts them. Orbax
+keeps the tree, the names and the atomic folder; TensorStore, which Orbax writes with, each array's
+metadata. They are chunks of zarr's version 2, uncompressed (weights hardly compress): a file each,
+of its values in C order and nothing else (https://zarr-specs.readthedocs.io, v2.0, "Arrays").
 TensorStore reads and writes the same files, but copies each piece once more and makes its writer
 wait until it is on the disk.
 """
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import dataclasses
 import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -24,13 +25,21 @@ import orbax.checkpoint as ocp
 import tensorstore
 
 from twjax import storage
+from twjax.training import integrity
+from twjax.training.integrity import PROMISE
+from twjax.training.retention import Retention
 
 Slices = tuple[slice, ...]
+T = TypeVar("T")
 
 # Pieces in flight: enough for a disk of several queues, and a bound on memory.
 WORKERS = min(16, max(4, os.cpu_count() or 1))
 # Files being brought to the disk at once, beside the workers that make the next ones.
 _SYNCERS = 2
+# All processes wait for the first one's checksums: minutes where a state has terabytes.
+_SAVE_SECONDS = 3_600
+# In the name of a checkpoint's folder while it is written.
+_UNFINISHED = ocp.path.atomicity.TMP_DIR_SUFFIX
 # What TensorStore may keep of pieces that are read in parts.
 _CACHE_BYTES = 256 << 20
 
@@ -213,3 +222,78 @@ def reading_handler() -> ocp.PyTreeCheckpointHandler:
         (int, ocp.type_handlers.ScalarHandler()),
     )
     return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+
+
+class Summed(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """A checkpoint's folder while it is written; it gets its checksums before its name.
+
+    One process does that, when all have written, in the background of an asynchronous save.
+    """
+
+    async def finalize(self) -> None:
+        # The folders of items within one that is still temporary are finished alike.
+        if _UNFINISHED not in self.get_final().parent.name:
+            await asyncio.to_thread(integrity.write_sums, pathlib.Path(self.get()))
+        await super().finalize()
+
+
+def open_folder(
+    folder: pathlib.Path, retention: Retention | None, *, write: bool
+) -> ocp.CheckpointManager:
+    """Opens a folder of checkpoints."""
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=retention,
+        create=write,
+        cleanup_tmp_directories=write,
+        read_only=not write,
+        temporary_path_class=Summed,
+        async_options=ocp.AsyncOptions(timeout_secs=_SAVE_SECONDS),
+        # Each folder has barriers of its own: both may be written at a time.
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            barrier_sync_key_prefix=folder.name
+        ),
+    )
+    return listed(
+        lambda: ocp.CheckpointManager(folder, item_names=("state", "meta"), options=options)
+    )
+
+
+def save(manager: Any, tree: dict[str, Any], step: int, meta: dict[str, Any]) -> None:
+    """Starts a save of a tree, which promises checksums."""
+    manager.save(
+        step,
+        args=ocp.args.Composite(
+            state=ocp.args.StandardSave(tree, jax.tree.map(_storage, tree)),
+            meta=ocp.args.JsonSave(meta),
+        ),
+        custom_metadata=PROMISE,
+        force=True,
+    )
+
+
+def listed(look: Callable[[], T]) -> T:
+    """Returns what Orbax finds, which lists all checkpoints and then looks at each.
+
+    A run that trains may delete one between the two: then they are listed again.
+    """
+    for _ in range(_LISTINGS):
+        try:
+            return look()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return look()
+
+
+_LISTINGS = 20
+
+
+def _storage(leaf: Any) -> ocp.SaveArgs:
+    """Large stacked weights are stored by layers, so that a layer can be read alone."""
+    if leaf.ndim < 2:
+        return ocp.SaveArgs()
+    # An axis that is named is cut into ones before any other: a matrix would be rows, each alone.
+    stacked = (0,) if leaf.ndim > 2 else ()
+    return ocp.SaveArgs(chunk_byte_size=_CHUNK_BYTES, shard_axes=stacked)
+
+
+_CHUNK_BYTES = 128 << 20

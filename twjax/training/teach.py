@@ -29,7 +29,7 @@ from twjax.storage import local_folder
 from twjax.training.base import known_ids
 from twjax.training.divergence import Comparison, likeliest
 from twjax.training.history import History
-from twjax.training.loss import predicted_places
+from twjax.training.loss import pieces, predicted_places, rows
 from twjax.training.preflight import check_batch, check_vocabulary
 from twjax.training.start import OpenFolder, check_loss, find_start
 from twjax.training.step import forward
@@ -147,18 +147,17 @@ def make_teacher(
 
     def ask(params: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
         here = forward(network, run, params, batch, kind)
-        B, S, D = here.hidden_BSD.shape
-        pieces = jnp.moveaxis(here.hidden_BSD.reshape(B, chunks, S // chunks, D), 1, 0)
         found = jax.lax.map(
-            lambda hidden_BCD: likeliest(hidden_BCD, here.head_DV, how, top_k), pieces
+            lambda hidden_BCD: likeliest(hidden_BCD, here.head_DV, how, top_k),
+            pieces(here.hidden_BSD, chunks),
         )
-        ids_BSK, logs_BSJ = (jnp.moveaxis(x, 0, 1).reshape(B, S, -1) for x in found)
+        ids_BSK, logs_BSJ = map(rows, found)
         places_BS = predicted_places(here.loss_weights_BS, here.ahead)
         held = jnp.sum((1.0 - jnp.exp(logs_BSJ[..., -1])) * places_BS)
         return ids_BSK, logs_BSJ.astype(jnp.float16), held, jnp.sum(places_BS)
 
-    rows, alone = batch_sharding(mesh), replicated(mesh)
-    return jax.jit(ask, out_shardings=(rows, rows, alone, alone))
+    whole, alone = batch_sharding(mesh), replicated(mesh)
+    return jax.jit(ask, out_shardings=(whole, whole, alone, alone))
 
 
 def _write(
